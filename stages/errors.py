@@ -1,0 +1,35 @@
+"""How a stage tells its user what went wrong: one message, exit status 1, no traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake the user can mend.
+
+    The message names the place (file, column, parameter), what was expected, what was seen and
+    what to do next.
+    """
+
+
+class BrokenGuaranteeError(UserError):
+    """What ran is not what the privacy guarantee assumes; nothing of the run may be published."""
+
+
+def run(main: Callable[[], None], *, outputs_hint: bool = True) -> None:
+    """Run a command's `main`, turning a `UserError` into one message on stderr and exit status 1.
+
+    DVC removes a stage's outputs before it starts the stage, so a stage that refuses has to say how
+    the previous ones come back; a command that is no stage passes `outputs_hint=False`.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if outputs_hint:
+            print(
+                "If DVC started this stage, it removed the previous outputs; they come back with: "
+                "git restore metrics plots && dvc checkout",
+                file=sys.stderr,
+            )
+        raise SystemExit(1) from None

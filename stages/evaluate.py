@@ -1,0 +1,84 @@
+"""Measure the classifier on the rows held back: the `evaluate` stage."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.errors import run
+from stages.files import write_csv, write_json
+from stages.model import load_model, predict_probabilities
+from stages.params import Params, load_params
+from stages.privacy.release import CountRelease, Counts, Table
+from stages.reporting.metrics import all_metrics, count_rows, intervals, possible_cells
+from stages.reporting.tables import cell_rows, confusion_rows, roc_rows
+from stages.tabular.store import load_side
+
+PREPARED = Path("data/prepared")
+CLASSIFIER = Path("models/classifier")
+
+# Above this ± on accuracy the figures say more about the noise than about the model.
+NOISE_DOMINATES = 0.1
+
+
+def main() -> None:
+    params = load_params()
+    torch.set_num_threads(1)
+    model, description = load_model(CLASSIFIER)
+    features, labels = load_side(PREPARED, "test")
+
+    probabilities = np.concatenate(list(predict_probabilities(model, features)))
+    counts = count_rows(labels, probabilities)
+    if params.exact_metrics:
+        table: Table = counts.astype(np.float64)
+        metrics = _exact(table, labels, probabilities)
+    else:
+        table, metrics = _private(counts, params, description["privacy"]["epsilon"])
+
+    metrics["confusion_matrix"] = table.sum(axis=2).round(1).tolist()
+    write_csv("plots/test_counts.csv", cell_rows(table, description["classes"]))
+    write_csv("plots/confusion.csv", confusion_rows(table, description["classes"]))
+    write_csv("plots/roc.csv", roc_rows(table))
+    write_json("metrics/evaluate.json", metrics)
+
+
+def _private(
+    counts: Counts, params: Params, training_epsilon: float | None
+) -> tuple[Table, dict[str, Any]]:
+    """Release `counts` once; return the noisy table and every metric that follows from it."""
+    epsilon = params.evaluation_epsilon or params.target_epsilon
+    mechanism = CountRelease(epsilon, possible_cells(len(counts)))
+    table = mechanism.release(counts, params.simulation_seed)
+    noise = intervals(table, mechanism.redraws(table, 1000, np.random.default_rng(0)))
+    metrics = {name: float(value) for name, value in all_metrics(table).items()}
+    return table, metrics | {
+        "interval": noise,
+        "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
+        **_promise(epsilon, training_epsilon, simulated=params.simulation_seed is not None),
+    }
+
+
+def _promise(epsilon: float, training_epsilon: float | None, *, simulated: bool) -> dict[str, Any]:
+    if simulated or training_epsilon is None:
+        return _no_guarantee("simulation_seed is set")
+    # Nobody is on both sides, so the sides compose in parallel: the larger ε counts.
+    return {"epsilon": epsilon, "epsilon_overall": max(epsilon, training_epsilon)}
+
+
+def _no_guarantee(why: str) -> dict[str, Any]:
+    return {"epsilon": None, "epsilon_overall": None, "no_guarantee": why}
+
+
+def _exact(table: Table, labels: Any, probabilities: Any) -> dict[str, Any]:
+    from sklearn.metrics import log_loss, roc_auc_score  # noqa: PLC0415 - a second of start-up
+
+    metrics = {name: float(value) for name, value in all_metrics(table).items()}
+    metrics["loss"] = float(log_loss(labels, probabilities, labels=range(len(table))))
+    if len(table) == 2:
+        metrics["roc_auc"] = float(roc_auc_score(labels, probabilities[:, 1]))
+    return metrics | _no_guarantee("exact_metrics is on: ε does not cover these figures")
+
+
+if __name__ == "__main__":
+    run(main)

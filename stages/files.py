@@ -1,0 +1,84 @@
+"""Read what an earlier stage wrote; write outputs whole or not at all."""
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.errors import UserError
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`; move it into place only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty scratch folder beside `path`; move it there only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch.chmod(0o755)
+    try:
+        yield scratch
+        if path.exists():
+            shutil.rmtree(path)
+        scratch.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as indented JSON, whole or not at all; NaN and infinity are refused."""
+    with whole_file(path) as scratch:
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+        scratch.write_text(text + "\n", "utf-8")
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `rows`, which all have the first one's keys, as CSV, whole or not at all."""
+    with whole_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object that another stage wrote.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    content: dict[str, Any] = json.loads(_text(path))
+    return content
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Read a CSV file that another stage wrote, as one dictionary per row.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    return list(csv.DictReader(_text(path).splitlines()))
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; an earlier stage makes it. Run all of them with: dvc repro"
+        ) from None

@@ -1,0 +1,96 @@
+"""The only reader of params.yaml: typed, validated, without defaults of its own."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from stages.errors import UserError
+
+
+def _no_boolean(value: object) -> object:
+    # YAML reads `yes` as true, and Python would take true for the number 1.
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not a boolean")
+    return value
+
+
+# Numbers may arrive as text: DVC writes `-S target_delta=1e-6` as `1e-06`, a string to PyYAML.
+Real = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Positive = Annotated[Real, Field(gt=0)]
+
+
+class Params(BaseModel):
+    """params.yaml, validated. The file itself says what each parameter does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path
+    schema_path: Path = Field(alias="schema")
+    test_fraction: Annotated[Real, Field(gt=0, lt=1)]
+    split_seed: Seed
+    train_size: Annotated[Whole, Field(ge=1)] | None
+
+    target_epsilon: Annotated[Real, Field(gt=0, le=100)]
+    target_delta: Annotated[Real, Field(gt=0, lt=1)]
+    evaluation_epsilon: Annotated[Real, Field(gt=0, le=100)] | None
+    exact_metrics: bool
+
+    hidden_sizes: list[Annotated[Whole, Field(ge=1)]]
+    activation: Literal["relu", "tanh"]
+    init_seed: Seed
+
+    batch_size: Annotated[Whole, Field(ge=1)]
+    epochs: Positive
+    learning_rate: Positive
+    momentum: Annotated[Real, Field(ge=0, lt=1)]
+    max_grad_norm: Positive
+    metric_noise_ratio: Positive
+
+    simulation_seed: Seed | None
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping, or a parameter is missing, misspelt or
+            out of range.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file. Run from the repository's root, or bring it back with: "
+            f"git restore {path}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}. Mend the place it names.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected lines of `name: value`, found {type(content).__name__}.")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(path, error)) from None
+
+
+def _explain(path: str | Path, error: ValidationError) -> str:
+    return "\n".join(f"{path}: {_explain_one(dict(detail))}" for detail in error.errors())
+
+
+def _explain_one(detail: dict[str, Any]) -> str:
+    name = str(detail["loc"][0])
+    if detail["type"] == "missing":
+        return f"`{name}` is missing. Add a line `{name}: …`; the README's table says what it does."
+    if detail["type"] == "extra_forbidden":
+        known = [field.alias or key for key, field in Params.model_fields.items()]
+        near = difflib.get_close_matches(name, known, n=1)
+        return f"`{name}` is not a parameter. " + (
+            f"Did you mean `{near[0]}`?" if near else "Remove the line."
+        )
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"`{name}` should be {expected}, but is {detail['input']!r}. Change it and run again."

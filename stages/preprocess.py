@@ -1,0 +1,67 @@
+"""Stage: read the private table, split it, encode it, and store it as arrays for training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from stages.errors import UserError, run
+from stages.files import whole_folder
+from stages.params import Params, load_params
+from stages.tabular.encode import encode, labels
+from stages.tabular.schema import Schema
+from stages.tabular.split import in_test
+from stages.tabular.store import SIDES, Side, side_writer
+from stages.tabular.table import read_batches
+
+PREPARED = Path("data/prepared")
+
+
+def main() -> None:
+    params = load_params()
+    schema = Schema.load(params.schema_path)
+    with whole_folder(PREPARED) as folder:
+        _refuse_unusable(_prepare(params, schema, folder), params, schema)
+
+
+def _prepare(params: Params, schema: Schema, folder: Path) -> dict[Side, set[int]]:
+    """Fill `folder` and return the classes that each side holds."""
+    seen: dict[Side, set[int]] = {side: set() for side in SIDES}
+    with side_writer(folder, schema) as append:
+        for batch in _with_progress(read_batches(params.data, schema)):
+            features, classes = encode(batch, schema), labels(batch, schema)
+            test = in_test(batch, schema, params.test_fraction, params.split_seed)
+            for side, chosen in zip(SIDES, (~test, test), strict=True):
+                append(side, features.compress(chosen, axis=0), classes[chosen])
+                seen[side].update(np.flatnonzero(np.bincount(classes[chosen])).tolist())
+    return seen
+
+
+def _with_progress(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    with tqdm(unit=" rows", unit_scale=True, disable=None) as bar:  # None: only on a terminal
+        for batch in batches:
+            yield batch
+            bar.update(batch.num_rows)
+
+
+def _refuse_unusable(seen: dict[Side, set[int]], params: Params, schema: Schema) -> None:
+    for side in SIDES:
+        if not seen[side]:
+            raise UserError(
+                f"{params.data}: no row falls on the {side} side. Expected rows on both: use a "
+                f"larger table, or change `test_fraction` (now {params.test_fraction:g}) or "
+                "`split_seed` in params.yaml."
+            )
+    if len(seen["train"]) == 1:
+        (only,) = seen["train"]
+        raise UserError(
+            f"{params.data}: every training row has label `{schema.class_names[only]}`, but a "
+            "classifier needs rows of both classes. Correct the label's `threshold` in "
+            f"{params.schema_path}, or use a larger table."
+        )
+
+
+if __name__ == "__main__":
+    run(main)
