@@ -7,9 +7,11 @@ import numpy as np
 import torch
 
 from stages.errors import run
-from stages.files import write_csv, write_json
+from stages.files import read_json, write_csv, write_json
 from stages.model import load_model, predict_probabilities
 from stages.params import Params, load_params
+from stages.privacy.ledger import book
+from stages.privacy.odometer import Spend
 from stages.privacy.release import CountRelease, Counts, Table
 from stages.reporting.metrics import all_metrics, count_rows, intervals, possible_cells
 from stages.reporting.tables import cell_rows, confusion_rows, roc_rows
@@ -49,14 +51,36 @@ def _private(
     """Release `counts` once; return the noisy table and every metric that follows from it."""
     epsilon = params.evaluation_epsilon or params.target_epsilon
     mechanism = CountRelease(epsilon, possible_cells(len(counts)))
+    simulated = params.simulation_seed is not None
+    booking = book(
+        _spend(mechanism, params.target_delta), params.privacy_budget, simulated=simulated
+    )
     table = mechanism.release(counts, params.simulation_seed)
+    booking.settle(mechanism.events)
+    print(booking.summary())
+
     noise = intervals(table, mechanism.redraws(table, 1000, np.random.default_rng(0)))
     metrics = {name: float(value) for name, value in all_metrics(table).items()}
     return table, metrics | {
         "interval": noise,
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
-        **_promise(epsilon, training_epsilon, simulated=params.simulation_seed is not None),
+        **_promise(epsilon, training_epsilon, simulated=simulated),
+        "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
+
+
+def _spend(mechanism: CountRelease, delta: float) -> Spend:
+    """What the release adds for the people of the test side."""
+    source = read_json(PREPARED / "source.json")
+    return Spend(
+        data=source["data"],
+        fingerprint=source["fingerprint"],
+        split=source["split"],
+        side="test",
+        events=mechanism.events,
+        epsilon=mechanism.epsilon,
+        delta=delta,
+    )
 
 
 def _promise(epsilon: float, training_epsilon: float | None, *, simulated: bool) -> dict[str, Any]:

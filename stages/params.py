@@ -2,10 +2,17 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from stages.errors import UserError
 
@@ -39,11 +46,14 @@ class Params(BaseModel):
     target_delta: Annotated[Real, Field(gt=0, lt=1)]
     evaluation_epsilon: Annotated[Real, Field(gt=0, le=100)] | None
     exact_metrics: bool
+    privacy_budget: Annotated[Real, Field(gt=0)] | None
 
     hidden_sizes: list[Annotated[Whole, Field(ge=1)]]
     activation: Literal["relu", "tanh"]
     init_seed: Seed
 
+    mode: Literal["new", "continue"]
+    continue_from: str | None
     batch_size: Annotated[Whole, Field(ge=1)]
     epochs: Positive
     learning_rate: Positive
@@ -52,6 +62,15 @@ class Params(BaseModel):
     metric_noise_ratio: Positive
 
     simulation_seed: Seed | None
+
+    @model_validator(mode="after")
+    def _continue_from_a_run(self) -> Self:
+        if (self.mode == "continue") != (self.continue_from is not None):
+            raise ValueError(
+                "`mode: continue`, and only it, needs `continue_from` (commit, tag, experiment): "
+                f"now `mode` is {self.mode!r} and `continue_from` is {self.continue_from!r}"
+            )
+        return self
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
@@ -83,6 +102,8 @@ def _explain(path: str | Path, error: ValidationError) -> str:
 
 
 def _explain_one(detail: dict[str, Any]) -> str:
+    if not detail["loc"]:
+        return f"{detail['msg'].removeprefix('Value error, ')}. Change one of the two."
     name = str(detail["loc"][0])
     if detail["type"] == "missing":
         return f"`{name}` is missing. Add a line `{name}: …`; the README's table says what it does."

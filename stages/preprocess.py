@@ -1,14 +1,16 @@
 """Stage: read the private table, split it, encode it, and store it as arrays for training."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
 from stages.errors import UserError, run
-from stages.files import whole_folder
+from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import encode, labels
 from stages.tabular.schema import Schema
@@ -24,6 +26,18 @@ def main() -> None:
     schema = Schema.load(params.schema_path)
     with whole_folder(PREPARED) as folder:
         _refuse_unusable(_prepare(params, schema, folder), params, schema)
+        write_json(folder / "source.json", _source(params))
+
+
+def _source(params: Params) -> dict[str, Any]:
+    """Whose rows these are, for the privacy ledger; the hash is the one DVC knows the file by."""
+    with params.data.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "md5").hexdigest()
+    return {
+        "data": str(params.data),
+        "fingerprint": fingerprint,
+        "split": f"{params.test_fraction:g} by seed {params.split_seed}",
+    }
 
 
 def _prepare(params: Params, schema: Schema, folder: Path) -> dict[Side, set[int]]:

@@ -1,6 +1,7 @@
 """Train the classifier with differential privacy: the `train` stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,19 @@ import torch
 from tqdm import tqdm
 
 from stages.errors import run
-from stages.files import whole_folder, write_csv, write_json
+from stages.files import read_json, whole_folder, write_csv, write_json
 from stages.model import Architecture, build_model, save_model
-from stages.params import load_params
-from stages.privacy.accounting import Spent, account, epsilon_curve, epsilon_rdp
-from stages.privacy.checkpoint import save_checkpoint
+from stages.params import Params, load_params
+from stages.privacy.accounting import Spent, account, epsilon_curve
+from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import Epoch, PrivateTraining
+from stages.privacy.events import Steps
+from stages.privacy.ledger import book
 from stages.privacy.noise import random_source
+from stages.privacy.odometer import Spend
+from stages.privacy.parent import Parent, load_parent
 from stages.privacy.plan import Plan, make_plan, public_train_size
+from stages.privacy.renyi import epsilon_renyi
 from stages.tabular.schema import Schema
 from stages.tabular.store import load_side
 
@@ -28,48 +34,96 @@ def main() -> None:
     torch.set_num_threads(1)  # more help nothing at this size, and hurt on a busy machine
     features, labels = load_side(PREPARED, "train")
     schema = Schema.load(PREPARED / "schema.json")
-
-    plan = make_plan(
-        train_size=public_train_size(params.train_size, len(labels)),
-        batch_size=params.batch_size,
-        epochs=params.epochs,
-        max_grad_norm=params.max_grad_norm,
-        target_epsilon=params.target_epsilon,
-        target_delta=params.target_delta,
-        metric_noise_ratio=params.metric_noise_ratio,
-    )
     shape = Architecture(
         features=len(schema.feature_names),
         classes=len(schema.class_names),
         hidden_sizes=params.hidden_sizes,
         activation=params.activation,
     )
+    about: dict[str, Any] = {
+        "architecture": asdict(shape),
+        "schema": schema.to_json(),
+        "source": read_json(PREPARED / "source.json"),
+        "simulated": params.simulation_seed is not None,
+    }
+    parent = None
+    if params.mode == "continue" and params.continue_from:
+        parent = load_parent(params.continue_from, about)
+    past = parent.checkpoint.history if parent else ()
     training = PrivateTraining(
         build_model(shape, params.init_seed),
         features,
         labels,
-        plan,
+        _plan(params, len(labels), past),
         random_source(params.simulation_seed),
         classes=shape.classes,
         learning_rate=params.learning_rate,
         momentum=params.momentum,
     )
-    epochs = _train_with_progress(training)
-    spent = account(training.history, plan.delta, params.target_epsilon)
-    monitors = training.monitors.require_passed(sum(run.steps for run in training.history))
-    curve = epsilon_curve(training.history, plan.epoch_ends, spent)
-    promise = _promise(spent, monitors, simulated=params.simulation_seed is not None)
+    if parent:
+        restore(training, parent.checkpoint)
 
+    booking = book(
+        _spend(training.plan, about["source"], past, params.target_epsilon),
+        params.privacy_budget,
+        after=parent.checkpoint.run if parent else None,
+        simulated=about["simulated"],
+    )
+    epochs = _train_with_progress(training, past)
+    monitors = training.monitors.require_passed(sum(run.steps for run in training.history))
+    history = [*past, *training.history]
+    spent = account(history, training.plan.delta, params.target_epsilon, planned=not past)
+    booking.settle(training.history)
+
+    curve = epsilon_curve(past, training.history, training.plan.epoch_ends, spent)
+    rows = [*(parent.checkpoint.epochs if parent else ()), *_rows(epochs, curve)]
+    promise = _promise(spent, simulated=about["simulated"])
+    metrics = {
+        **_metrics(epochs[-1], training.plan, promise),
+        "monitors_passed": monitors,
+        "parent": _parent(parent),
+        "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
+    }
     with whole_folder(MODELS / "classifier") as folder:
         save_model(folder, training.average.module, shape, schema, promise)
     with whole_folder(MODELS / "checkpoint") as folder:
-        save_checkpoint(folder, training)
-    write_csv("plots/training.csv", _table(epochs, curve))
-    write_json("metrics/train.json", _metrics(epochs[-1], plan, promise))
+        Checkpoint(booking.run, history, rows, about, state_of(training)).save(folder)
+    write_csv("plots/training.csv", rows)
+    write_json("metrics/train.json", metrics)
     print(_summary(epochs[-1], promise))
+    print(booking.summary())
 
 
-def _train_with_progress(training: PrivateTraining) -> list[Epoch]:
+def _plan(params: Params, rows: int, past: Sequence[Steps]) -> Plan:
+    return make_plan(
+        train_size=public_train_size(params.train_size, rows),
+        batch_size=params.batch_size,
+        epochs=params.epochs,
+        max_grad_norm=params.max_grad_norm,
+        target_epsilon=params.target_epsilon,
+        target_delta=params.target_delta,
+        metric_noise_ratio=params.metric_noise_ratio,
+        past=past,
+    )
+
+
+def _spend(
+    plan: Plan, source: Mapping[str, Any], past: Sequence[Steps], target_epsilon: float
+) -> Spend:
+    """What this run adds for the people of its training side."""
+    alone = epsilon_renyi([plan.planned], plan.delta) if past else target_epsilon
+    return Spend(
+        data=source["data"],
+        fingerprint=source["fingerprint"],
+        split=source["split"],
+        side="train",
+        events=(plan.planned,),
+        epsilon=alone,
+        delta=plan.delta,
+    )
+
+
+def _train_with_progress(training: PrivateTraining, past: Sequence[Steps]) -> list[Epoch]:
     plan = training.plan
     epochs = []
     # disable=None: a bar on a terminal, none in a log file
@@ -77,12 +131,12 @@ def _train_with_progress(training: PrivateTraining) -> list[Epoch]:
         for epoch in training.epochs():
             epochs.append(epoch)
             bar.update(epoch.steps - bar.n)
-            epsilon = epsilon_rdp(training.history, plan.delta)
+            epsilon = epsilon_renyi([*past, *training.history], plan.delta)
             bar.set_postfix(epoch=epoch.epoch, loss=f"{epoch.loss:.3f}", ε=f"≤{epsilon:.2f}")
     return epochs
 
 
-def _promise(spent: Spent, monitors: list[str], *, simulated: bool) -> dict[str, Any]:
+def _promise(spent: Spent, *, simulated: bool) -> dict[str, Any]:
     """What the model promises; goes into the metrics and into the model's own file."""
     if simulated:
         return {"epsilon": None, "delta": None, "no_guarantee": "simulation_seed is set"}
@@ -91,12 +145,12 @@ def _promise(spent: Spent, monitors: list[str], *, simulated: bool) -> dict[str,
         "delta": spent.delta,
         "epsilon_prv": spent.prv,
         "epsilon_pld": spent.pld,
+        "epsilon_renyi": spent.renyi,
         "epsilon_replace_one": spent.replace_one,
-        "monitors_passed": monitors,
     }
 
 
-def _metrics(last: Epoch, plan: Plan, promise: dict[str, Any]) -> dict[str, Any]:
+def _metrics(last: Epoch, plan: Plan, promise: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "accuracy": last.accuracy,
         "accuracy_noise": last.accuracy_deviation,
@@ -111,7 +165,17 @@ def _metrics(last: Epoch, plan: Plan, promise: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _summary(last: Epoch, promise: dict[str, Any]) -> str:
+def _parent(parent: Parent | None) -> dict[str, Any] | None:
+    if parent is None:
+        return None
+    return {
+        "commit": parent.commit,
+        "checkpoint": parent.checkpoint_hash,
+        "data_changed": parent.data_changed,
+    }
+
+
+def _summary(last: Epoch, promise: Mapping[str, Any]) -> str:
     privacy = (
         f"ε = {promise['epsilon']:.3f} at δ = {promise['delta']:g}"
         if promise["epsilon"] is not None
@@ -121,11 +185,10 @@ def _summary(last: Epoch, promise: dict[str, Any]) -> str:
     return f"trained {last.epoch} epochs: accuracy {accuracy} on the training rows, {privacy}"
 
 
-def _table(epochs: Sequence[Epoch], curve: Sequence[float]) -> list[dict[str, float]]:
+def _rows(epochs: Sequence[Epoch], curve: Sequence[float]) -> list[dict[str, float]]:
     return [
         {
             "epoch": epoch.epoch,
-            "steps": epoch.steps,
             "loss": epoch.loss,
             "loss_noise": epoch.loss_deviation,
             "accuracy": epoch.accuracy,

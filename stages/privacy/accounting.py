@@ -1,0 +1,279 @@
+"""What steps that ran have cost: two independent accountants, and the noise for a target.
+
+Throughout, neighbouring tables differ by one added or removed row unless a name says otherwise.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dp_accounting
+import numpy as np
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.privacy_accountant import NeighboringRelation
+from dp_accounting.rdp import RdpAccountant
+from opacus.accountants import PRVAccountant
+
+from stages.errors import BrokenGuaranteeError, UserError
+from stages.privacy.events import Steps
+from stages.privacy.renyi import ORDERS, dp_event, epsilon_renyi
+
+# The two accountants may differ by this share of ε plus this constant before a stage fails.
+DISAGREEMENT_SHARE = 0.02
+DISAGREEMENT_CONSTANT = 0.02
+
+# Error allowed to each accountant, as a share of the target: Opacus' fixed default of 0.01 would
+# cost 10 % more noise at ε = 0.1.
+PRV_ERROR = 0.003
+PLD_INTERVAL = 1e-4
+
+# Calibration aims PLD this far below the target, so that PRV fits, whose bound is PRV_ERROR higher.
+CALIBRATION_MARGIN = 0.004
+
+# Above this share of the target, a past leaves nothing for a run that continues it.
+LEAST_SHARE_LEFT = 0.99
+
+# PRV's mesh grows without bound where σ or the target is tiny: 2^24 points take about 2 GB.
+MAX_PRV_POINTS = 2**24
+
+
+@dataclass(frozen=True)
+class Spent:
+    """ε of a history at δ.
+
+    Attributes:
+        epsilon: the reported one: the larger of the two accountants' where the plan was fixed in
+            advance, `renyi` where a run was continued.
+        prv: by Opacus' PRV accountant (Gopi et al. 2021), an upper bound for a fixed plan.
+        pld: by Google's PLD accountant (Doroshenko et al. 2022), an upper bound for a fixed plan.
+        renyi: by Rényi divergence, an upper bound even if the plan was made on the way.
+        replace_one: by PLD, for neighbours that replace one row by another.
+        delta: δ of all of them.
+    """
+
+    epsilon: float
+    prv: float
+    pld: float
+    renyi: float
+    replace_one: float
+    delta: float
+
+
+def effective_noise_multiplier(noise_multiplier: float, metric_noise_multiplier: float) -> float:
+    """Return σ of the one mechanism that releases a noisy gradient and two noisy metric sums.
+
+    Scaled to unit sensitivity, the joint release moves by at most 1 in each of three orthogonal
+    parts; whitening the noise gives a shift of at most (σ⁻² + 2·σₘ⁻²)^½, the inverse of the
+    effective σ.
+    """
+    return (noise_multiplier**-2 + 2 * metric_noise_multiplier**-2) ** -0.5
+
+
+def epsilon_pld(
+    history: Sequence[Steps],
+    delta: float,
+    *,
+    scale: float,
+    neighbouring: NeighboringRelation = NeighboringRelation.ADD_OR_REMOVE_ONE,
+) -> float:
+    """Return ε by privacy loss distributions, discretised to `PLD_INTERVAL` of `scale`."""
+    accountant = PLDAccountant(neighbouring, value_discretization_interval=PLD_INTERVAL * scale)
+    return float(accountant.compose(_composed(history)).get_epsilon(delta))
+
+
+def epsilon_prv(history: Sequence[Steps], delta: float, *, scale: float) -> float:
+    """Return an upper bound on ε by privacy random variables, within `PRV_ERROR` of `scale`.
+
+    Raises:
+        UserError: the mesh would not fit into memory.
+    """
+    if not history:
+        return 0.0
+    accountant = PRVAccountant()
+    accountant.history = [(run.noise_multiplier, run.sample_rate, run.steps) for run in history]
+    _refuse_huge_mesh(history, delta, PRV_ERROR * scale)
+    # At sample rate 1 the density has log(1 - q) = -inf as its lower end, which is what is meant.
+    with np.errstate(divide="ignore"), _no_warning_of_orders():
+        return float(accountant.get_epsilon(delta, eps_error=PRV_ERROR * scale))
+
+
+@contextmanager
+def _no_warning_of_orders() -> Iterator[None]:
+    """Silence Opacus where the best Rényi order is the largest tried: the bound holds then too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Optimal order is the")
+        yield
+
+
+def _refuse_huge_mesh(history: Sequence[Steps], delta: float, error: float) -> None:
+    # The mesh of Gopi et al. 2021, as Opacus lays it: [-L, L] with L an RDP bound, in steps of
+    # error / sqrt(steps · log(12 / δ_error) / 2), and δ_error = δ / 1000.
+    delta_error = delta / 1000
+    half_width = epsilon_renyi(history, delta_error / 4) + 3
+    steps = sum(run.steps for run in history)
+    points = 2 * half_width * math.sqrt(steps * math.log(12 / delta_error) / 2) / error
+    if points > MAX_PRV_POINTS:
+        raise UserError(
+            f"params.yaml: a `target_epsilon` of {error / PRV_ERROR:g} is too small for {steps} "
+            f"steps: its accounting needs {points:.1g} points, and {MAX_PRV_POINTS:.1g} fit. "
+            "Raise `target_epsilon`, or lower `epochs`."
+        )
+
+
+def calibrate(
+    target_epsilon: float,
+    *,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    past: Sequence[Steps] = (),
+) -> float:
+    """Return the least effective noise multiplier that keeps past and new steps in the target.
+
+    Guarantee:
+        The `past` and then `steps` Gaussian steps at `sample_rate` with the result as σ are
+        (`target_epsilon`, `delta`) differentially private for tables that differ by one row, if
+        batches are Poisson samples and sampling and noise are secret. The reported ε lies in
+        (0.99, 1] × target.
+
+    Raises:
+        UserError: the target is too small for that many steps, or the past has used it up.
+    """
+
+    def history(noise_multiplier: float) -> list[Steps]:
+        return [*past, Steps(noise_multiplier, sample_rate, steps)]
+
+    # What full batches need without a past is enough for every sample rate, up to rounding.
+    enough = 1.01 * dp_accounting.get_sigma_gaussian(target_epsilon, delta) * math.sqrt(steps)
+    _refuse_huge_mesh(history(enough), delta, PRV_ERROR * target_epsilon)
+    if past:
+        return _least_noise_by_renyi(history, target_epsilon, delta, enough)
+    noise_multiplier = _least_noise_by_pld(history, target_epsilon, delta, enough)
+    while (prv := epsilon_prv(history(noise_multiplier), delta, scale=target_epsilon)) > (
+        target_epsilon
+    ):
+        noise_multiplier *= prv / target_epsilon
+    return noise_multiplier
+
+
+def _least_noise_by_pld(
+    history: Callable[[float], list[Steps]], target_epsilon: float, delta: float, enough: float
+) -> float:
+    goal = target_epsilon * (1 - CALIBRATION_MARGIN)
+    # Subsampling saves at best a factor of 1 / sample_rate, and less where σ is small.
+    low = max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5))
+    high = enough
+    while epsilon_pld(history(low), delta, scale=target_epsilon) <= goal:
+        high, low = low, 0.8 * low
+    interval = PLD_INTERVAL * target_epsilon
+    return _root(
+        lambda: PLDAccountant(value_discretization_interval=interval),
+        history,
+        goal,
+        delta,
+        (low, high),
+    )
+
+
+def _least_noise_by_renyi(
+    history: Callable[[float], list[Steps]], target_epsilon: float, delta: float, enough: float
+) -> float:
+    spent = epsilon_renyi(history(1)[:-1], delta)
+    if spent >= LEAST_SHARE_LEFT * target_epsilon:
+        raise UserError(
+            f"params.yaml: `target_epsilon` is {target_epsilon:g}, and the run to continue from "
+            f"has used {spent:.3f} of it (by Rényi accounting, as plans made on the way need). "
+            "Raise `target_epsilon`."
+        )
+    goal = target_epsilon * (1 - CALIBRATION_MARGIN)
+    high = low = enough
+    while epsilon_renyi(history(high), delta) > goal:
+        high *= 2
+    while epsilon_renyi(history(low), delta) <= goal:
+        low *= 0.7
+    return _root(lambda: RdpAccountant(ORDERS), history, goal, delta, (low, high))
+
+
+def _root(
+    accountant: Callable[[], dp_accounting.PrivacyAccountant],
+    history: Callable[[float], list[Steps]],
+    goal: float,
+    delta: float,
+    bracket: tuple[float, float],
+) -> float:
+    """Return σ in `bracket` at which the accountant finds `goal`, or a little less."""
+    log_noise = dp_accounting.calibrate_dp_mechanism(
+        accountant,
+        lambda log_noise: _composed(history(math.exp(log_noise))),
+        goal,
+        delta,
+        dp_accounting.ExplicitBracketInterval(*map(math.log, bracket)),
+        tol=1e-4,
+    )
+    return math.exp(log_noise)
+
+
+def _composed(history: Sequence[Steps]) -> dp_accounting.DpEvent:
+    return dp_accounting.ComposedDpEvent([dp_event(run) for run in history])
+
+
+def account(
+    history: Sequence[Steps], delta: float, target_epsilon: float, *, planned: bool = True
+) -> Spent:
+    """Return ε of the steps that really ran, by both accountants and by Rényi divergence.
+
+    Args:
+        history: every step that the released model has ever seen.
+        delta: δ.
+        target_epsilon: what must not be exceeded.
+        planned: whether all of it was fixed in advance; a continued run is not.
+
+    Raises:
+        BrokenGuaranteeError: the accountants disagree by more than 2 % plus 0.02, or ε exceeds the
+            target: what ran is not what was planned.
+    """
+    prv = epsilon_prv(history, delta, scale=target_epsilon)
+    pld = epsilon_pld(history, delta, scale=target_epsilon)
+    renyi = epsilon_renyi(history, delta)
+    larger = max(prv, pld)
+    if abs(prv - pld) > DISAGREEMENT_SHARE * larger + DISAGREEMENT_CONSTANT:
+        raise BrokenGuaranteeError(
+            f"the accountants disagree on ε of what ran: PRV says {prv:.4f}, PLD {pld:.4f}. "
+            "Nothing was written; report this with your params.yaml."
+        )
+    epsilon = larger if planned else max(larger, renyi)
+    if not epsilon <= target_epsilon:
+        raise BrokenGuaranteeError(
+            f"ε of what ran is {epsilon:.4f}, above the target {target_epsilon:g}. Nothing was "
+            "written: the training took other steps than its plan says. Mend the code that was "
+            "changed."
+        )
+    replace_one = epsilon_pld(
+        history, delta, scale=target_epsilon, neighbouring=NeighboringRelation.REPLACE_ONE
+    )
+    return Spent(epsilon, prv, pld, renyi, replace_one, delta)
+
+
+def epsilon_curve(
+    past: Sequence[Steps], run: Sequence[Steps], after: Sequence[int], spent: Spent
+) -> list[float]:
+    """Return ε after each number of new steps in `after`; the last one is `spent.epsilon`.
+
+    By PLD for a run of its own, by Rényi divergence for one that continues a `past`.
+    """
+    parts = [[*past, *_first(run, steps)] for steps in after[:-1]]
+    if past:
+        return [epsilon_renyi(part, spent.delta) for part in parts] + [spent.epsilon]
+    return [epsilon_pld(part, spent.delta, scale=spent.epsilon) for part in parts] + [spent.epsilon]
+
+
+def _first(history: Sequence[Steps], steps: int) -> list[Steps]:
+    """Return the part of `history` that its first `steps` steps are."""
+    part = []
+    for run in history:
+        taken = min(steps, run.steps)
+        part.append(Steps(run.noise_multiplier, run.sample_rate, taken))
+        steps -= taken
+    return [run for run in part if run.steps]

@@ -1,0 +1,185 @@
+"""Watch a training run from the inside: is what really happened what the plan says?
+
+Each statistic has a known distribution if the mechanism works, so the rate of false alarms is
+known: `FALSE_ALARM` a run. A failed monitor stops the stage before anything is written.
+
+What may be published is that all monitors passed. They pass with probability at least
+1 - `FALSE_ALARM` on every table, so their having passed says next to nothing about any row. The
+realised values stay inside: noise and batch sizes are secrets of the mechanism, and the largest
+norm and the number of gradients that were not finite are facts about single rows.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from stages.errors import BrokenGuaranteeError
+from stages.privacy.plan import Plan
+
+FALSE_ALARM = 1e-6
+
+# Room for float32 rounding between a clipped norm and its bound.
+CLIP_TOLERANCE = 1e-4
+
+Noise = npt.NDArray[np.float64]
+
+
+class _NoiseStatistics:
+    """Sums over noise that should be independent standard normal; each statistic is exact.
+
+    Given one of two independent standard normal vectors a and b, ⟨a, b⟩ / |a| is standard normal,
+    whatever a is: that makes the correlations exact at any size.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._count = 0
+        self._sum = self._squares = self._within = self._across = self._repeated = 0.0
+        self._first: Noise | None = None
+        self._previous: Noise | None = None
+
+    def add(self, noise: Noise) -> None:
+        self.steps += 1
+        self._count += len(noise)
+        self._sum += float(noise.sum())
+        self._squares += float(noise @ noise)
+        half = len(noise) // 2
+        self._within += _correlation(noise[0 : 2 * half : 2], noise[1 : 2 * half : 2])
+        if self._first is None or self._previous is None:
+            self._first = noise
+        else:
+            self._across += _correlation(self._previous, noise)
+            self._repeated += _correlation(self._first, noise)
+        self._previous = noise
+
+    @property
+    def mean(self) -> float:
+        """Standard normal."""
+        return self._sum / math.sqrt(self._count)
+
+    @property
+    def variance(self) -> tuple[float, float]:
+        """Lower and upper tail of the sum of squares, which is chi-square."""
+        return (
+            float(stats.chi2.cdf(self._squares, self._count)),
+            float(stats.chi2.sf(self._squares, self._count)),
+        )
+
+    @property
+    def within(self) -> float:
+        """Standard normal: even against odd places of the same step."""
+        return self._within / math.sqrt(self.steps)
+
+    @property
+    def across(self) -> float:
+        """Standard normal: each step against the one before."""
+        return self._across / math.sqrt(max(1, self.steps - 1))
+
+    @property
+    def repeated(self) -> float:
+        """Standard normal: each step against the first."""
+        return self._repeated / math.sqrt(max(1, self.steps - 1))
+
+
+@dataclass
+class Monitors:
+    """Collect what a run does, step by step; `verdicts` judges it at the end.
+
+    Attributes:
+        plan: what should have happened.
+        rows: true number of rows on the training side.
+    """
+
+    plan: Plan
+    rows: int
+    batch_sizes: list[int] = field(default_factory=list)
+    clipped_norms: list[float] = field(default_factory=list)
+    not_finite: int = 0
+    _gradient: _NoiseStatistics = field(default_factory=_NoiseStatistics)
+    _metrics: _NoiseStatistics = field(default_factory=_NoiseStatistics)
+
+    def watch_noise(self, gradient: Noise, metrics: Noise) -> None:
+        """Take in one step's realised noise, each divided by its planned standard deviation."""
+        self._gradient.add(gradient)
+        self._metrics.add(metrics)
+
+    def verdicts(self, accounted_steps: int) -> dict[str, bool]:
+        """Return whether each monitor passed.
+
+        Args:
+            accounted_steps: how many steps the accountant has heard of.
+        """
+        level = FALSE_ALARM / 10  # nine of the monitors below are statistical
+        gradient, metrics = self._gradient, self._metrics
+        return {
+            "gradient noise: mean": _normal(gradient.mean) > level,
+            "gradient noise: variance": _two_sided(gradient.variance) > level,
+            "gradient noise: white within a step": _normal(gradient.within) > level,
+            "gradient noise: fresh in each step": _normal(gradient.across) > level,
+            "gradient noise: unlike the first step's": _normal(gradient.repeated) > level,
+            "metric noise: mean": _normal(metrics.mean) > level,
+            "metric noise: variance": _two_sided(metrics.variance) > level,
+            "batch sizes: total": _two_sided(self._total_of_batches()) > level,
+            "batch sizes: spread": _two_sided(self._spread_of_batches()) > level,
+            "clipping: no row beyond the bound": all(
+                norm <= self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)
+                for norm in self.clipped_norms
+            ),
+            "accounting: every step, once": (
+                accounted_steps == gradient.steps == len(self.batch_sizes) == self.plan.steps
+            ),
+        }
+
+    def require_passed(self, accounted_steps: int) -> list[str]:
+        """Return the names of the monitors, all of which passed.
+
+        Raises:
+            BrokenGuaranteeError: one did not. The message names it and no realised value.
+        """
+        verdicts = self.verdicts(accounted_steps)
+        failed = [name for name, passed in verdicts.items() if not passed]
+        if failed:
+            raise BrokenGuaranteeError(
+                f"the training mechanism did not do what its plan says ({'; '.join(failed)}). "
+                "Nothing was written. If the code was changed, mend the change; if not, this "
+                f"happens by chance once in {1 / FALSE_ALARM:,.0f} runs: run again."
+            )
+        return list(verdicts)
+
+    def _total_of_batches(self) -> tuple[float, float]:
+        trials = self.rows * len(self.batch_sizes)
+        total, rate = sum(self.batch_sizes), self.plan.sample_rate
+        return (
+            float(stats.binom.cdf(total, trials, rate)),
+            float(stats.binom.sf(total - 1, trials, rate)),
+        )
+
+    def _spread_of_batches(self) -> tuple[float, float]:
+        """Tails of the dispersion statistic, chi-square where batches are large; else no verdict.
+
+        A binomial's excess kurtosis, at most 1 / variance, makes the statistic's own variance that
+        much larger than a chi-square's; dividing by its root keeps the stated rate.
+        """
+        variance = self.rows * self.plan.sample_rate * (1 - self.plan.sample_rate)
+        if variance < 10:
+            return 1.0, 1.0
+        sizes = np.array(self.batch_sizes)
+        steps = len(sizes)
+        dispersion = float(((sizes - self.rows * self.plan.sample_rate) ** 2).sum() / variance)
+        shrunk = steps + (dispersion - steps) / math.sqrt(1 + 1 / variance)
+        return float(stats.chi2.cdf(shrunk, steps)), float(stats.chi2.sf(shrunk, steps))
+
+
+def _correlation(given: Noise, other: Noise) -> float:
+    return float(given @ other) / float(np.linalg.norm(given))
+
+
+def _normal(value: float) -> float:
+    return float(2 * stats.norm.sf(abs(value)))
+
+
+def _two_sided(tails: tuple[float, float]) -> float:
+    return min(1.0, 2 * min(tails))

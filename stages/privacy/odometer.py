@@ -1,0 +1,117 @@
+"""What all runs on the same people have spent together (a privacy odometer).
+
+A person is on one side of a split only, so the sides of one split compose in parallel: the larger
+counts. Another `split_seed` or `test_fraction` deals everybody anew, so splits add up, each with
+its larger side.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from stages.privacy.events import Event, to_json, with_more_noise
+from stages.privacy.renyi import ORDERS, Curve, epsilon_of_curve, epsilon_renyi, renyi_curve
+
+Side = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Spend:
+    """One release about one side of one table.
+
+    Attributes:
+        data: path of the private table, as params.yaml names it.
+        fingerprint: hash of its content.
+        split: `test_fraction` and `split_seed`, which decide who is on which side.
+        side: whose rows the release reads.
+        events: the mechanisms it runs.
+        epsilon: what they cost on their own, planned in advance, at `delta`.
+        delta: δ.
+    """
+
+    data: str
+    fingerprint: str
+    split: str
+    side: Side
+    events: tuple[Event, ...]
+    epsilon: float
+    delta: float
+
+    def public(self) -> dict[str, Any]:
+        """Return what may stand in the metrics: no path or hash of the private table."""
+        return {
+            "side": self.side,
+            "events": to_json(self.events),
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+        }
+
+
+def total_epsilon(spends: Sequence[Spend], delta: float) -> float:
+    """Return ε at δ of all `spends`, which are about the same people.
+
+    Guarantee:
+        Everything that the spends released is (ε, δ) differentially private for tables that differ
+        by one row, even if each was chosen in sight of the ones before (see `renyi`). A side with a
+        single release was planned in advance and counts as what it cost on its own.
+    """
+    splits = {spend.split for spend in spends}
+    if len(splits) <= 1:
+        return max((side_epsilon(spends, side, delta) for side in ("train", "test")), default=0.0)
+    curves = [_curve_of_split(spends, split) for split in splits]
+    return epsilon_of_curve(np.sum(curves, axis=0), delta)
+
+
+def side_epsilon(spends: Sequence[Spend], side: Side, delta: float) -> float:
+    """Return ε at δ of the spends on one side of the only split there is."""
+    on_side = [spend for spend in spends if spend.side == side]
+    if len(on_side) == 1 and on_side[0].delta <= delta:
+        return on_side[0].epsilon
+    return epsilon_renyi([event for spend in on_side for event in spend.events], delta)
+
+
+def _curve_of_split(spends: Sequence[Spend], split: str) -> Curve:
+    curves = {side: np.zeros(len(ORDERS)) for side in ("train", "test")}
+    for spend in spends:
+        if spend.split == split:
+            curves[spend.side] = curves[spend.side] + renyi_curve(spend.events)
+    return np.maximum(curves["train"], curves["test"])
+
+
+def same_people(spends: Sequence[Spend], data: str, fingerprint: str) -> list[Spend]:
+    """Return the spends about the people of a table, however its file was renamed or edited.
+
+    A table under the same path is about the same people even if its content changed, and so is the
+    same content under another path; both hold again for what is found that way.
+    """
+    paths, contents = {data}, {fingerprint}
+    found: list[Spend] = []
+    rest = list(spends)
+    while joined := [s for s in rest if s.data in paths or s.fingerprint in contents]:
+        found += joined
+        paths |= {spend.data for spend in joined}
+        contents |= {spend.fingerprint for spend in joined}
+        rest = [spend for spend in rest if spend not in joined]
+    return found
+
+
+def largest_epsilon(spends: Sequence[Spend], new: Spend, delta: float, budget: float) -> float:
+    """Return about the largest ε a release like `new` could have within `budget`; 0 if none."""
+
+    def with_noise(factor: float) -> Spend:
+        events = tuple(with_more_noise(event, factor) for event in new.events)
+        return replace(new, events=events, epsilon=epsilon_renyi(events, delta))
+
+    def fits(factor: float) -> bool:
+        return total_epsilon([*spends, with_noise(factor)], delta) <= budget
+
+    low, high = 1.0, 1000.0
+    if not fits(high):
+        return 0.0
+    for _ in range(20):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return with_noise(high).epsilon

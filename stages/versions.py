@@ -1,0 +1,90 @@
+"""Other versions of this repository: commits and experiments, and what DVC keeps of them."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from stages.errors import UserError
+
+
+def repository() -> Path:
+    """Return the real repository's root; DVC runs `--temp` and `--queue` stages in a copy of it."""
+    return Path(os.environ.get("DVC_ROOT") or ".").resolve()
+
+
+def current_run() -> tuple[str | None, str | None]:
+    """Return the commit that is checked out, and the experiment's name if DVC runs one."""
+    return _git("rev-parse", "HEAD").strip() or None, os.environ.get("DVC_EXP_NAME")
+
+
+def resolve(name: str) -> str:
+    """Return the full id of a commit, tag or experiment.
+
+    Raises:
+        UserError: there is no such version, or the name is one that moves.
+    """
+    experiments = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split()
+    if len(experiments) == 1:
+        return experiments[0]
+    if len(experiments) > 1:
+        raise UserError(
+            f"params.yaml: `continue_from`: {len(experiments)} experiments are called {name!r}. "
+            f"Name one by its id: {', '.join(experiments)}."
+        )
+    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+    if not commit:
+        raise UserError(
+            f"params.yaml: `continue_from` should be a commit, tag or experiment, but there is no "
+            f"{name!r} here. `dvc exp show` lists them."
+        )
+    is_tag = bool(_git("show-ref", f"refs/tags/{name}"))
+    if not is_tag and not (re.fullmatch("[0-9a-f]+", name) and commit.startswith(name)):
+        raise UserError(
+            f"params.yaml: `continue_from` is {name!r}, a name that moves: DVC would not notice "
+            f"that it means another run tomorrow. Use what it means today: {commit}"
+        )
+    return commit
+
+
+def file_at(commit: str, path: str) -> str | None:
+    """Return a file's text as Git has it at `commit`, or None where it has none."""
+    return _git("show", f"{commit}:{path}") or None
+
+
+def output_hash(commit: str, path: str) -> str | None:
+    """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
+    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")
+    for stage in lock.get("stages", {}).values():
+        for output in stage.get("outs", []):
+            if output["path"] == path:
+                return str(output["md5"])
+    return None
+
+
+def fetch_output(commit: str, path: str, folder: Path) -> None:
+    """Copy a DVC output as it was at `commit` into `folder`.
+
+    Raises:
+        UserError: its data is not in DVC's cache.
+    """
+    # DVC's own Python interface takes most of a second to import, and only this needs it.
+    from dvc.api import DVCFileSystem  # noqa: PLC0415
+
+    try:
+        DVCFileSystem(str(repository()), rev=commit).get(path, str(folder), recursive=True)
+    except Exception as error:  # DVC raises many kinds, all of which mean the same here
+        raise UserError(
+            f"{path} of {commit[:12]} is not in DVC's cache ({type(error).__name__}). Bring it "
+            f"there with: git checkout {commit[:12]} && dvc pull, or continue from another run."
+        ) from None
+
+
+def _git(*arguments: str) -> str:
+    """Return what a Git command prints, empty where it fails."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=repository(), capture_output=True, text=True, check=False
+    )
+    return done.stdout if done.returncode == 0 else ""
