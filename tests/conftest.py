@@ -1,0 +1,96 @@
+"""What more than one test file needs: a project folder of its own, and the commands run in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT_FILES = (
+    *("dvc.yaml", "dvc.lock", "params.yaml", "stages", "data", ".dvc", ".dvcignore"),
+    *("Makefile", "requirements.txt", ".gitignore"),
+)
+
+ENVIRONMENT = {
+    "PYTHONPATH": "",
+    "DVC_NO_ANALYTICS": "1",
+    "GIT_AUTHOR_NAME": "tester",
+    "GIT_AUTHOR_EMAIL": "tester@example.org",
+    "GIT_COMMITTER_NAME": "tester",
+    "GIT_COMMITTER_EMAIL": "tester@example.org",
+}
+
+
+class Project:
+    """A copy of this repository in which a test may run anything."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def run(self, *command, expect=0):
+        """Run `command` in the project, check its exit status, return stdout and stderr as text."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **ENVIRONMENT, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == expect, output
+        return output
+
+    def stage(self, name, expect=0):
+        return self.run(sys.executable, "-m", f"stages.{name}", expect=expect)
+
+    def set(self, **params):
+        """Change lines of params.yaml, leaving the rest as it is."""
+        path = self.folder / "params.yaml"
+        lines = path.read_text().splitlines()
+        for name, value in params.items():
+            (number,) = [i for i, line in enumerate(lines) if line.startswith(f"{name}:")]
+            lines[number] = f"{name}: {value}"
+        path.write_text("\n".join(lines) + "\n")
+
+    def finish_queue(self):
+        """Wait until no experiment is queued or running; each look takes DVC about a second."""
+        for _ in range(300):
+            status = self.run("dvc", "queue", "status")
+            if "Queued" not in status and "Running" not in status:
+                break
+        assert "Failed" not in status
+        self.run("dvc", "queue", "stop", "--kill")
+
+    def refused(self, stage):
+        """Run a stage that should refuse; return its message, having checked that it is one."""
+        message = self.stage(stage, expect=1)
+        assert "Traceback" not in message
+        assert message.startswith("error: ")
+        return message
+
+
+def copy_project(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PROJECT_FILES:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "prepared", "cache", "tmp")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    return Project(folder)
+
+
+def commit_all(project, message):
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", f"--message={message}")
+
+
+@pytest.fixture
+def project(tmp_path):
+    return copy_project(tmp_path / "project")

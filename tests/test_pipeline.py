@@ -1,0 +1,106 @@
+"""The real `dvc repro` and `dvc exp run`, in a temporary clone."""
+
+import csv
+import hashlib
+import json
+
+import pytest
+
+from tests.conftest import commit_all, copy_project
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A repository in which the default run has been made and committed."""
+    project = copy_project(tmp_path_factory.mktemp("clone") / "project")
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    commit_all(project, "clone")
+    project.run("dvc", "repro")
+    commit_all(project, "default run")
+    return project
+
+
+def metrics(project, stage):
+    return json.loads((project.folder / f"metrics/{stage}.json").read_text())
+
+
+def digest(project, path="models/classifier/weights.safetensors"):
+    return hashlib.sha256((project.folder / path).read_bytes()).hexdigest()
+
+
+def test_a_run_leaves_model_metrics_and_plots(clone):
+    train, test = metrics(clone, "train"), metrics(clone, "evaluate")
+    assert 0.99 * 3.5 < train["epsilon"] <= 3.5
+    assert test["epsilon_overall"] == 3.5
+    # On every split of the sample the classifier that only looks at `smoker` reaches 0.9.
+    assert test["accuracy"] > 0.85
+    for name in ("training", "confusion_matrix", "roc", "calibration"):
+        assert (clone.folder / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+    with (clone.folder / "plots/training.csv").open() as file:
+        epsilons = [float(row["epsilon"]) for row in csv.DictReader(file)]
+    assert len(epsilons) == 20
+    assert epsilons == sorted(epsilons)
+    assert epsilons[-1] == train["epsilon"]
+
+
+def test_git_carries_metrics_and_plots_and_dvc_the_rest(clone):
+    tracked = clone.run("git", "ls-files").split()
+    assert {"metrics/train.json", "metrics/evaluate.json", "plots/roc.png", "dvc.lock"} <= {
+        *tracked
+    }
+    assert not [path for path in tracked if path.startswith(("models/c", "data/prepared"))]
+
+
+def test_a_second_repro_runs_nothing(clone):
+    before = digest(clone)
+    assert "Running stage" not in clone.run("dvc", "repro")
+    assert digest(clone) == before
+
+
+def test_going_back_restores_the_old_model_without_training(clone):
+    first = digest(clone)
+    # In a simulation, so that this detour through another model is quick and harmless.
+    clone.run("dvc", "exp", "run", "-S", "epochs=2", "-S", "simulation_seed=1")
+    assert digest(clone) != first
+    output = clone.run("dvc", "exp", "run", "-S", "epochs=20", "-S", "simulation_seed=null")
+    assert "'train' is cached" in output or "Running stage 'train'" not in output
+    assert digest(clone) == first
+    clone.run("git", "checkout", "--force", "--quiet", ".")
+
+
+@pytest.mark.parametrize("epsilon", ["0.25", "1", "8"])
+def test_an_experiment_meets_its_epsilon(clone, epsilon):
+    clone.run(
+        "dvc",
+        "exp",
+        "run",
+        "--name",
+        f"e{epsilon.replace('.', '-')}",
+        "-S",
+        f"target_epsilon={epsilon}",
+    )
+    train = metrics(clone, "train")
+    assert 0.97 * float(epsilon) < train["epsilon"] <= float(epsilon)
+    assert metrics(clone, "evaluate")["epsilon_overall"] <= float(epsilon)
+    assert "target_epsilon" in clone.run("dvc", "params", "diff")
+    assert "epsilon_overall" in clone.run("dvc", "metrics", "diff")
+
+
+def test_experiments_run_elsewhere_and_show_up(clone):
+    clone.run("git", "checkout", "--force", "--quiet", ".")
+    clone.run("dvc", "exp", "run", "--temp", "--name", "temp", "-S", "epochs=3")
+    clone.run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "epochs=4")
+    clone.run("dvc", "queue", "start")
+    clone.finish_queue()
+    shown = clone.run("dvc", "exp", "show", "--csv")
+    assert "temp" in shown
+    assert "queued" in shown
+    page = clone.run("dvc", "plots", "diff", "HEAD", "temp")
+    assert "index.html" in page
+
+
+def test_reruns_of_the_same_parameters_differ(clone):
+    clone.run("dvc", "checkout", "--force")
+    first = digest(clone)
+    clone.run("dvc", "repro", "--force", "--single-item", "train")
+    assert digest(clone) != first
