@@ -1,5 +1,6 @@
 """Measure the classifier on the rows held back: the `evaluate` stage."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from stages.errors import run
 from stages.files import read_json, write_csv, write_json
 from stages.model import load_model, predict_probabilities
 from stages.params import Params, load_params
-from stages.privacy.ledger import book
+from stages.privacy.ledger import Booking, book
 from stages.privacy.odometer import Spend
 from stages.privacy.release import CountRelease, Counts, Table
 from stages.reporting.metrics import all_metrics, count_rows, intervals, possible_cells
@@ -49,12 +50,10 @@ def _private(
     counts: Counts, params: Params, training_epsilon: float | None
 ) -> tuple[Table, dict[str, Any]]:
     """Release `counts` once; return the noisy table and every metric that follows from it."""
-    epsilon = params.evaluation_epsilon or params.target_epsilon
-    mechanism = CountRelease(epsilon, possible_cells(len(counts)))
+    mechanism = release_for(params, len(counts))
     simulated = params.simulation_seed is not None
-    booking = book(
-        _spend(mechanism, params.target_delta), params.privacy_budget, simulated=simulated
-    )
+    spend = spend_for(mechanism, read_json(PREPARED / "source.json"), params.target_delta)
+    booking = book(spend, params.privacy_budget, simulated=simulated, trial=params.tuning_trial)
     table = mechanism.release(counts, params.simulation_seed)
     booking.settle(mechanism.events)
     print(booking.summary())
@@ -64,14 +63,18 @@ def _private(
     return table, metrics | {
         "interval": noise,
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
-        **_promise(epsilon, training_epsilon, simulated=simulated),
+        **_promise(booking, training_epsilon),
         "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
 
 
-def _spend(mechanism: CountRelease, delta: float) -> Spend:
-    """What the release adds for the people of the test side."""
-    source = read_json(PREPARED / "source.json")
+def release_for(params: Params, classes: int) -> CountRelease:
+    """Return the release that an evaluation with these parameters makes."""
+    return CountRelease(params.evaluation_epsilon or params.target_epsilon, possible_cells(classes))
+
+
+def spend_for(mechanism: CountRelease, source: Mapping[str, Any], delta: float) -> Spend:
+    """Return what a release adds for the people of the test side."""
     return Spend(
         data=source["data"],
         fingerprint=source["fingerprint"],
@@ -83,10 +86,11 @@ def _spend(mechanism: CountRelease, delta: float) -> Spend:
     )
 
 
-def _promise(epsilon: float, training_epsilon: float | None, *, simulated: bool) -> dict[str, Any]:
-    if simulated or training_epsilon is None:
+def _promise(booking: Booking, training_epsilon: float | None) -> dict[str, Any]:
+    if booking.ledger is None or training_epsilon is None:
         return _no_guarantee("simulation_seed is set")
     # Nobody is on both sides, so the sides compose in parallel: the larger ε counts.
+    epsilon = booking.spend.epsilon
     return {"epsilon": epsilon, "epsilon_overall": max(epsilon, training_epsilon)}
 
 

@@ -1,6 +1,9 @@
 """The only reader of params.yaml: typed, validated, without defaults of its own."""
 
 import difflib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -54,6 +57,7 @@ class Params(BaseModel):
 
     mode: Literal["new", "continue"]
     continue_from: str | None
+    tuning_trial: str | None
     batch_size: Annotated[Whole, Field(ge=1)]
     epochs: Positive
     learning_rate: Positive
@@ -72,9 +76,17 @@ class Params(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _tune_new_runs_only(self) -> Self:
+        if self.tuning_trial is not None and self.mode == "continue":
+            raise ValueError("`tuning_trial` goes with `mode: new`: only new runs can be tuned")
+        return self
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and validate params.yaml.
+
+def load_params(
+    path: str | Path = "params.yaml", overrides: Mapping[str, Any] | None = None
+) -> Params:
+    """Read and validate params.yaml, with `overrides` in place of what the file says.
 
     Raises:
         UserError: the file is missing or no YAML mapping, or a parameter is missing, misspelt or
@@ -92,9 +104,27 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected lines of `name: value`, found {type(content).__name__}.")
     try:
-        return Params.model_validate(content)
+        return Params.model_validate({**content, **(overrides or {})})
     except ValidationError as error:
         raise UserError(_explain(path, error)) from None
+
+
+def sweep(settings: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of `name=value,value,…`, as `dvc exp run -S` would queue them.
+
+    Raises:
+        UserError: a setting has no `=`.
+    """
+    names, values = [], []
+    for setting in settings:
+        name, given, choices = setting.partition("=")
+        if not given:
+            raise UserError(f"-S {setting}: expected NAME=VALUE,…, such as target_epsilon=1,2.")
+        names.append(name)
+        # Commas within brackets belong to one value, as in hidden_sizes=[128,64],[].
+        values.append([yaml.safe_load(one) for one in re.split(r",(?![^\[]*\])", choices)])
+    for combination in itertools.product(*values):
+        yield dict(zip(names, combination, strict=True))
 
 
 def _explain(path: str | Path, error: ValidationError) -> str:

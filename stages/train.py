@@ -16,7 +16,7 @@ from stages.privacy.accounting import Spent, account, epsilon_curve
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import Epoch, PrivateTraining
 from stages.privacy.events import Steps
-from stages.privacy.ledger import book
+from stages.privacy.ledger import Booking, book
 from stages.privacy.noise import random_source
 from stages.privacy.odometer import Spend
 from stages.privacy.parent import Parent, load_parent
@@ -54,7 +54,7 @@ def main() -> None:
         build_model(shape, params.init_seed),
         features,
         labels,
-        _plan(params, len(labels), past),
+        plan_for(params, len(labels), past),
         random_source(params.simulation_seed),
         classes=shape.classes,
         learning_rate=params.learning_rate,
@@ -64,10 +64,11 @@ def main() -> None:
         restore(training, parent.checkpoint)
 
     booking = book(
-        _spend(training.plan, about["source"], past, params.target_epsilon),
+        spend_for(training.plan, about["source"], params.target_epsilon, past),
         params.privacy_budget,
         after=parent.checkpoint.run if parent else None,
         simulated=about["simulated"],
+        trial=params.tuning_trial,
     )
     epochs = _train_with_progress(training, past)
     monitors = training.monitors.require_passed(sum(run.steps for run in training.history))
@@ -77,7 +78,7 @@ def main() -> None:
 
     curve = epsilon_curve(past, training.history, training.plan.epoch_ends, spent)
     rows = [*(parent.checkpoint.epochs if parent else ()), *_rows(epochs, curve)]
-    promise = _promise(spent, simulated=about["simulated"])
+    promise = _promise(spent, booking)
     metrics = {
         **_metrics(epochs[-1], training.plan, promise),
         "monitors_passed": monitors,
@@ -94,7 +95,8 @@ def main() -> None:
     print(booking.summary())
 
 
-def _plan(params: Params, rows: int, past: Sequence[Steps]) -> Plan:
+def plan_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Plan:
+    """Return what a run with these parameters does on `rows` training rows, after `past` steps."""
     return make_plan(
         train_size=public_train_size(params.train_size, rows),
         batch_size=params.batch_size,
@@ -107,10 +109,10 @@ def _plan(params: Params, rows: int, past: Sequence[Steps]) -> Plan:
     )
 
 
-def _spend(
-    plan: Plan, source: Mapping[str, Any], past: Sequence[Steps], target_epsilon: float
+def spend_for(
+    plan: Plan, source: Mapping[str, Any], target_epsilon: float, past: Sequence[Steps] = ()
 ) -> Spend:
-    """What this run adds for the people of its training side."""
+    """Return what a run adds for the people of the training side."""
     alone = epsilon_renyi([plan.planned], plan.delta) if past else target_epsilon
     return Spend(
         data=source["data"],
@@ -136,12 +138,13 @@ def _train_with_progress(training: PrivateTraining, past: Sequence[Steps]) -> li
     return epochs
 
 
-def _promise(spent: Spent, *, simulated: bool) -> dict[str, Any]:
+def _promise(spent: Spent, booking: Booking) -> dict[str, Any]:
     """What the model promises; goes into the metrics and into the model's own file."""
-    if simulated:
+    if booking.ledger is None:
         return {"epsilon": None, "delta": None, "no_guarantee": "simulation_seed is set"}
     return {
-        "epsilon": spent.epsilon,
+        # The best of many trials costs more than a trial.
+        "epsilon": booking.spend.epsilon if booking.is_trial else spent.epsilon,
         "delta": spent.delta,
         "epsilon_prv": spent.prv,
         "epsilon_pld": spent.pld,

@@ -54,6 +54,11 @@ def file_at(commit: str, path: str) -> str | None:
     return _git("show", f"{commit}:{path}") or None
 
 
+def commits_with(*paths: str) -> list[str]:
+    """Return the commits, those of experiments included, that changed one of `paths`."""
+    return _git("rev-list", "--all", "--reverse", "--", *paths).split()
+
+
 def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
     lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stages.errors import UserError
-from stages.privacy.events import Event, from_json, to_json
-from stages.privacy.odometer import Spend, largest_epsilon, same_people, total_epsilon
+from stages.privacy.events import BestOfMany, Event, from_json, to_json
+from stages.privacy.odometer import Spend, largest_epsilon, total_epsilon
 from stages.versions import current_run, repository
 
 FILE_NAME = "privacy-ledger.sqlite"
@@ -82,13 +82,29 @@ class Ledger:
             _create(self.path)
 
     def reserve(self, spend: Spend, budget: float | None, run: str | None = None) -> str:
-        """Enter a spend before it happens; return the run's id.
+        """Enter a spend before it happens; return the run's id, a new one unless given.
 
         Raises:
             UserError: with it the total would exceed `budget`; nothing is entered then.
         """
-        run = run or uuid.uuid4().hex
-        revision, experiment = current_run()
+        return self._reserve(spend, budget, run or uuid.uuid4().hex, *current_run())
+
+    def restore(self, spend: Spend, run: str, revision: str) -> bool:
+        """Enter a spend that happened long ago; return whether it was missing."""
+        if run in {entry.run for entry in self.entries()}:
+            return False
+        self._reserve(spend, None, run, revision, None)
+        self.settle(run, spend.events)
+        return True
+
+    def _reserve(
+        self,
+        spend: Spend,
+        budget: float | None,
+        run: str,
+        revision: str | None,
+        experiment: str | None,
+    ) -> str:
         with self._writing() as connection:
             if budget is not None:
                 _refuse_beyond(budget, _people(connection, spend), spend)
@@ -130,6 +146,24 @@ class Ledger:
         """Return every spend, oldest first."""
         with self._connected() as connection:
             return _entries(connection)
+
+    def trial_of(self, tuning: str, spend: Spend) -> Entry:
+        """Return the open reservation of a tuning under which `spend` is one trial.
+
+        Raises:
+            UserError: there is none, it is over, or it was reserved for other mechanisms.
+        """
+        for entry in self.entries():
+            (event, *_) = entry.spend.events
+            if entry.run != f"{tuning}-{spend.side}" or not isinstance(event, BestOfMany):
+                continue
+            if entry.settled or event.events != spend.events:
+                break
+            return entry
+        raise UserError(
+            f"params.yaml: `tuning_trial` names the tuning {tuning}, which is over or was reserved "
+            "for other settings. Empty `tuning_trial`; `python -m stages.tune` starts a new tuning."
+        )
 
     def require(self, run: str) -> None:
         """Make sure that a run is on record before another builds on it.
@@ -185,16 +219,18 @@ class Booking:
         spend: what was reserved.
         budget: the cap it was held against.
         ledger, run: where it is entered and as what; None for a simulation, never released.
+        is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
     """
 
     spend: Spend
     budget: float | None
     ledger: Ledger | None
     run: str | None
+    is_trial: bool = False
 
     def settle(self, events: Sequence[Event]) -> None:
         """Enter what really ran."""
-        if self.ledger and self.run:
+        if self.ledger and self.run and not self.is_trial:
             self.ledger.settle(self.run, events)
 
     def summary(self) -> str:
@@ -205,7 +241,12 @@ class Booking:
 
 
 def book(
-    spend: Spend, budget: float | None, *, simulated: bool, after: str | None = None
+    spend: Spend,
+    budget: float | None,
+    *,
+    simulated: bool,
+    trial: str | None,
+    after: str | None = None,
 ) -> Booking:
     """Reserve a spend in the repository's ledger, before any noise is drawn.
 
@@ -213,6 +254,7 @@ def book(
         spend: what is about to be released.
         budget: cap on ε of everything about the same people; None for no cap.
         simulated: whether the noise is known, so that nothing may be released.
+        trial: `tuning-number` where the run is one trial of a tuning.
         after: id of the run that this one builds on.
 
     Raises:
@@ -221,6 +263,9 @@ def book(
     if simulated:
         return Booking(spend, budget, None, None)
     ledger = Ledger()
+    if trial is not None:
+        entry = ledger.trial_of(trial.rpartition("-")[0], spend)
+        return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
     if after is not None:
         ledger.require(after)
     return Booking(spend, budget, ledger, ledger.reserve(spend, budget))
@@ -296,9 +341,31 @@ def _spend(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
     )
 
 
+def same_people(entries: Sequence[Entry], data: str, fingerprint: str) -> list[Entry]:
+    """Return the entries about the people of a table, however its file was renamed or edited.
+
+    A table under the same path is about the same people even if its content changed, and so is the
+    same content under another path; both hold again for what is found that way.
+    """
+    paths, contents = {data}, {fingerprint}
+    found: set[int] = set()
+    while True:
+        joined = [
+            entry
+            for entry in entries
+            if entry.spend.data in paths or entry.spend.fingerprint in contents
+        ]
+        if len(joined) == len(found):
+            return joined
+        found = {entry.number for entry in joined}
+        paths |= {entry.spend.data for entry in joined}
+        contents |= {entry.spend.fingerprint for entry in joined}
+
+
 def _people(connection: sqlite3.Connection, spend: Spend) -> list[Spend]:
-    counting = [entry.spend for entry in _entries(connection) if entry.struck is None]
-    return same_people(counting, spend.data, spend.fingerprint)
+    """Return what counts of the spends about the same people as `spend`."""
+    entries = same_people(_entries(connection), spend.data, spend.fingerprint)
+    return [entry.spend for entry in entries if entry.struck is None]
 
 
 def _refuse_beyond(budget: float, spends: Sequence[Spend], new: Spend) -> None:

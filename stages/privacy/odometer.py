@@ -81,23 +81,6 @@ def _curve_of_split(spends: Sequence[Spend], split: str) -> Curve:
     return np.maximum(curves["train"], curves["test"])
 
 
-def same_people(spends: Sequence[Spend], data: str, fingerprint: str) -> list[Spend]:
-    """Return the spends about the people of a table, however its file was renamed or edited.
-
-    A table under the same path is about the same people even if its content changed, and so is the
-    same content under another path; both hold again for what is found that way.
-    """
-    paths, contents = {data}, {fingerprint}
-    found: list[Spend] = []
-    rest = list(spends)
-    while joined := [s for s in rest if s.data in paths or s.fingerprint in contents]:
-        found += joined
-        paths |= {spend.data for spend in joined}
-        contents |= {spend.fingerprint for spend in joined}
-        rest = [spend for spend in rest if spend not in joined]
-    return found
-
-
 def largest_epsilon(spends: Sequence[Spend], new: Spend, delta: float, budget: float) -> float:
     """Return about the largest ε a release like `new` could have within `budget`; 0 if none."""
 

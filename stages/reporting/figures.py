@@ -114,6 +114,21 @@ def calibration(table: Table, classes: Sequence[str], metrics: Mapping[str, Any]
     return _marked(figure, metrics)
 
 
+def running_total(totals: Sequence[float], delta: float, budget: float | None) -> Figure:
+    """ε of everything released about the same people, after each entry of the ledger."""
+    figure, (axes,) = _subplots(1, width=6.5)
+    axes.step(range(1, len(totals) + 1), totals, where="post", color=ORANGE)
+    axes.plot(range(1, len(totals) + 1), totals, ".", color=ORANGE)
+    if budget is not None:
+        axes.axhline(budget, color=GREY, linestyle="--", linewidth=1)
+        axes.text(1, budget, "privacy_budget", color=GREY, va="bottom")
+    _title(axes, f"ε = {totals[-1]:.2f} spent in {len(totals)} releases")
+    axes.set(xlabel="release", ylabel=f"total ε at δ = {delta:g}")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
 def _subplots(columns: int, width: float) -> tuple[Figure, list[Axes]]:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, 4.6))

@@ -60,8 +60,8 @@ def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     Steele, Lea & Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 13 with the
     constants of Stafford's variant 13, as in https://prng.di.unimi.it/splitmix64.c
     """
-    # Ten lines of our own because pandas.util.hash_array, the stable vectorised hash at hand, takes
-    # no key for numbers and would triple this stage's start-up time.
+    # Our own lines because pandas.util.hash_array, a stable vectorised hash, takes no key for numbers
+    # and would double this stage's start-up time.
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)
