@@ -18,6 +18,7 @@ from stages.privacy.ledger import Entry, Ledger, same_people
 from stages.privacy.odometer import Side, Spend, side_epsilon, total_epsilon
 from stages.reporting import figures
 from stages.tabular.schema import Schema
+from stages.tabular.split import split_name
 from stages.versions import commits_with, file_at
 
 PREPARED = Path("data/prepared")
@@ -144,11 +145,12 @@ def _spend_at(commit: str, content: dict[str, Any]) -> Spend:
     params = yaml.safe_load(file_at(commit, "params.yaml") or "{}")
     lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")
     deps = lock.get("stages", {}).get("preprocess", {}).get("deps", [])
+    schema = Schema.model_validate_json(file_at(commit, params["schema"]) or "{}")
     hashes = [dep["md5"] for dep in deps if dep["path"] == params["data"]]
     return Spend(
         data=params["data"],
         fingerprint=hashes[0] if hashes else "unknown",
-        split=f"{float(params['test_fraction']):g} by seed {params['split_seed']}",
+        split=split_name(float(params["test_fraction"]), params["split_seed"], schema),
         side=content["side"],
         events=tuple(from_json(content["events"])),
         epsilon=content["epsilon"],

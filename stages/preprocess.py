@@ -14,7 +14,7 @@ from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import encode, labels
 from stages.tabular.schema import Schema
-from stages.tabular.split import in_test
+from stages.tabular.split import in_test, split_name
 from stages.tabular.store import SIDES, Side, side_writer
 from stages.tabular.table import read_batches
 
@@ -26,17 +26,17 @@ def main() -> None:
     schema = Schema.load(params.schema_path)
     with whole_folder(PREPARED) as folder:
         _refuse_unusable(_prepare(params, schema, folder), params, schema)
-        write_json(folder / "source.json", _source(params))
+        write_json(folder / "source.json", _source(params, schema))
 
 
-def _source(params: Params) -> dict[str, Any]:
+def _source(params: Params, schema: Schema) -> dict[str, Any]:
     """Whose rows these are, for the privacy ledger; the hash is the one DVC knows the file by."""
     with params.data.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "md5").hexdigest()
     return {
         "data": str(params.data),
         "fingerprint": fingerprint,
-        "split": f"{params.test_fraction:g} by seed {params.split_seed}",
+        "split": split_name(params.test_fraction, params.split_seed, schema),
     }
 
 

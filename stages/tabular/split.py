@@ -1,8 +1,8 @@
 """Which rows are held back for testing: each row decides for itself.
 
-Adding or removing a row moves no other row, so one person is on one side only and the guarantees of
-the two sides compose in parallel (McSherry 2009, "Privacy Integrated Queries", theorem 4). Equal
-rows go to the same side, so no duplicate leaks from training into testing.
+Adding or removing a row moves no other row, so one person is on one side only and the guarantees
+of the two sides compose in parallel (McSherry 2009, "Privacy Integrated Queries"). Equal rows go to
+the same side, so no duplicate leaks from training into testing.
 """
 
 import hashlib
@@ -32,6 +32,16 @@ def in_test(
     return _row_hashes(batch, schema, split_seed) < np.uint64(test_fraction * 2**64)
 
 
+def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
+    """Return a name that two splits share only if every row is on the same side in both.
+
+    The columns and their order belong to it, because a row's side depends on all of them.
+    """
+    columns = "\0".join(field.name for field in schema.fields)
+    digest = hashlib.blake2b(columns.encode(), digest_size=4).hexdigest()
+    return f"{test_fraction!r} by seed {split_seed} on columns {digest}"
+
+
 def _row_hashes(batch: pa.RecordBatch, schema: Schema, key: int) -> npt.NDArray[np.uint64]:
     """(rows,) uint64, uniform: the columns' words absorbed one after the other."""
     state = _mix(np.full(batch.num_rows, key, np.uint64))
@@ -57,11 +67,11 @@ def _text_word(text: str) -> int:
 def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """One step of SplitMix64: a bijection in which every input bit moves every output bit.
 
-    Steele, Lea & Flood 2014, "Fast Splittable Pseudorandom Number Generators", figure 13 with the
-    constants of Stafford's variant 13, as in https://prng.di.unimi.it/splitmix64.c
+    Steele, Lea & Flood 2014, "Fast Splittable Pseudorandom Number Generators"; Vigna's reference
+    code is https://prng.di.unimi.it/splitmix64.c
     """
-    # Our own lines because pandas.util.hash_array, a stable vectorised hash, takes no key for numbers
-    # and would double this stage's start-up time.
+    # Our own lines because pandas.util.hash_array, a stable vectorised hash, takes no key for
+    # numbers and would double this stage's start-up time.
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)

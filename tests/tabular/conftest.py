@@ -1,0 +1,78 @@
+"""Shared by the tests of the public preprocessing."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from stages.tabular.schema import CategoryFeature, Schema
+from stages.tabular.table import read_batches
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "data/sample_medical_data.csv"
+SAMPLE_SCHEMA = ROOT / "data/sample_medical_data.schema.json"
+HEADER = "age,sex,bmi,children,smoker,region,charges"
+
+
+def make_batch(schema: Schema, columns: Mapping[str, Any]) -> pa.RecordBatch:
+    """Build the batch that `read_batches` would make of these values."""
+    arrays = {}
+    for field in schema.fields:
+        values = list(columns[field.name])
+        if isinstance(field, CategoryFeature):
+            enum = list(field.constraints.enum)
+            codes = pa.array([enum.index(value) for value in values], pa.int32())
+            arrays[field.name] = pa.DictionaryArray.from_arrays(codes, pa.array(enum))
+        else:
+            arrays[field.name] = pa.array(values, pa.float64())
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+@pytest.fixture(scope="session")
+def schema() -> Schema:
+    return Schema.load(SAMPLE_SCHEMA)
+
+
+@pytest.fixture(scope="session")
+def sample(schema) -> pa.RecordBatch:
+    """The sample's 1,338 rows as one batch."""
+    return pa.Table.from_batches(read_batches(SAMPLE, schema)).combine_chunks().to_batches()[0]
+
+
+@pytest.fixture
+def read(tmp_path, schema) -> Callable[[str], pa.RecordBatch]:
+    """Read CSV text, of the sample's columns, as one batch."""
+
+    def read(text: str) -> pa.RecordBatch:
+        path = tmp_path / "table.csv"
+        path.write_text(text, newline="")
+        (batch,) = read_batches(path, schema)
+        return batch
+
+    return read
+
+
+def change_schema(project, change: Callable[[dict[str, Any]], object]) -> None:
+    """Apply `change` to the fields, by name, of a project's schema file."""
+    path = project.folder / "data/sample_medical_data.schema.json"
+    content = json.loads(path.read_text())
+    change({field["name"]: field for field in content["fields"]})
+    path.write_text(json.dumps(content))
+
+
+def write_table(project, content: str | bytes) -> None:
+    """Put another table in the place of a project's sample, which is read-only."""
+    path = project.folder / "data/sample_medical_data.csv"
+    path.unlink()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def refusal(project) -> str:
+    """Run the real stage, check that it refuses and leaves nothing behind; return its message."""
+    before = sorted(project.folder.glob("data/**/*"))
+    message: str = project.refused("preprocess")
+    assert sorted(project.folder.glob("data/**/*")) == before
+    return message

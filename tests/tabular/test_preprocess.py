@@ -1,0 +1,131 @@
+"""The stage as a whole, run as DVC runs it."""
+
+import csv
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+import numpy as np
+import pytest
+
+from stages.tabular.schema import Schema
+from stages.tabular.store import SIDES, load_schema, load_side
+from tests.tabular.conftest import (
+    HEADER,
+    SAMPLE,
+    SAMPLE_SCHEMA,
+    change_schema,
+    refusal,
+    write_table,
+)
+
+FILES = [
+    "schema.json",
+    "source.json",
+    "test_features.npy",
+    "test_labels.npy",
+    "train_features.npy",
+    "train_labels.npy",
+]
+
+
+def prepared(project):
+    assert project.stage("preprocess") == "", "no progress bar outside a terminal"
+    folder = project.folder / "data/prepared"
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_output_is_the_same_bytes_each_time(project):
+    first = prepared(project)
+    assert sorted(first) == FILES
+    assert prepared(project) == first
+
+
+def encoded_by_hand(age, sex, bmi, children, smoker, region, charges):
+    return [
+        (float(age) - 18) / 46 * 2 - 1,
+        (sex == "male") * 2 - 1,
+        (float(bmi) - 10) / 50 * 2 - 1,
+        float(children) / 5 * 2 - 1,
+        (smoker == "yes") * 2 - 1,
+        *(region == r for r in ("northeast", "northwest", "southeast", "southwest")),
+        float(charges) > 15000,
+    ]
+
+
+def test_output_holds_every_row_once(project):
+    prepared(project)
+    with SAMPLE.open(newline="") as file:
+        expected = np.array([encoded_by_hand(**row) for row in csv.DictReader(file)], np.float32)
+    sides = [load_side(project.folder / "data/prepared", side) for side in SIDES]
+    found = np.vstack([np.column_stack(side) for side in sides]).astype(np.float32)
+
+    def in_order(rows):
+        rounded = np.round(rows.astype(np.float64), 5)
+        return rounded[np.lexsort(rounded.T)]
+
+    np.testing.assert_allclose(in_order(found), in_order(expected), atol=2e-5)
+    assert load_schema(project.folder / "data/prepared") == Schema.load(SAMPLE_SCHEMA)
+
+
+def test_rows_keep_their_side_and_order_when_one_is_removed(project):
+    folder = project.folder / "data/prepared"
+    prepared(project)
+    before = {side: np.column_stack(load_side(folder, side)) for side in SIDES}
+    lines = SAMPLE.read_text().splitlines()
+    del lines[100]
+    write_table(project, "\n".join(lines))
+    prepared(project)
+    after = {side: np.column_stack(load_side(folder, side)) for side in SIDES}
+    (shorter,) = [side for side in SIDES if len(after[side]) < len(before[side])]
+    (same,) = [side for side in SIDES if side != shorter]
+    np.testing.assert_array_equal(after[same], before[same])
+    assert len(after[shorter]) == len(before[shorter]) - 1
+    gone = int(np.flatnonzero((after[shorter] != before[shorter][:-1]).any(axis=1))[0])
+    np.testing.assert_array_equal(after[shorter], np.delete(before[shorter], gone, axis=0))
+
+
+@pytest.mark.parametrize(("threshold", "name"), [(1e9, "charges ≤ 1000000000"), (0, "charges > 0")])
+def test_a_table_of_one_class_is_refused(project, threshold, name):
+    change_schema(project, lambda fields: fields["charges"].update(threshold=threshold))
+    message = refusal(project)
+    assert f"every training row has label `{name}`" in message
+    assert "1338" not in message
+    assert "1057" not in message
+
+
+@pytest.mark.parametrize(("fraction", "side"), [(1e-9, "test"), (1 - 1e-9, "train")])
+def test_an_empty_side_is_refused(project, fraction, side):
+    project.set(test_fraction=fraction)
+    message = refusal(project)
+    assert f"no row falls on the {side} side" in message
+    assert "`test_fraction`" in message
+
+
+def test_earlier_output_survives_a_refusal(project):
+    before = prepared(project)
+    write_table(project, f"{HEADER}\n1,2\n")
+    refusal(project)
+    folder = project.folder / "data/prepared"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_progress_is_shown_on_a_terminal(project):
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    command = [sys.executable, "-m", "stages.preprocess"]
+    subprocess.run(command, cwd=project.folder, stderr=terminal, check=True)
+    os.set_blocking(screen, False)
+    shown = os.read(screen, 10_000).decode()
+    os.close(terminal)
+    os.close(screen)
+    assert "rows/s" in shown
+
+
+def test_start_up_stays_light():
+    heavy = "{'torch', 'opacus', 'pandas', 'sklearn', 'scipy'}"
+    code = f"import sys, stages.preprocess; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
