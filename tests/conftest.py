@@ -57,14 +57,19 @@ class Project:
             lines[number] = f"{name}: {value}"
         path.write_text("\n".join(lines) + "\n")
 
-    def finish_queue(self):
-        """Wait until no experiment is queued or running; each look takes DVC about a second."""
-        for _ in range(300):
+    def finish_queue(self, failures=0):
+        """Wait until no experiment is queued or running; each look takes DVC about a second.
+
+        Returns the names of the `failures` experiments that must have failed.
+        """
+        for _ in range(600):
             status = self.run("dvc", "queue", "status")
             if "Queued" not in status and "Running" not in status:
                 break
-        assert "Failed" not in status
+        failed = [line.split()[1] for line in status.splitlines() if "Failed" in line]
+        assert len(failed) == failures, status
         self.run("dvc", "queue", "stop", "--kill")
+        return failed
 
     def refused(self, stage):
         """Run a stage that should refuse; return its message, having checked that it is one."""

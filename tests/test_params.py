@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from stages.errors import UserError
-from stages.params import Params, load_params
+from stages.params import Params, load_params, sweep
 
 FILE = Path(__file__).parent.parent / "params.yaml"
 
@@ -91,7 +91,10 @@ def test_whole_numbers_may_stand_for_real_ones(load):
     assert (params.target_epsilon, params.epochs, params.batch_size) == (1.0, 20.0, 64)
 
 
-@pytest.mark.parametrize("name", ["train_size", "evaluation_epsilon", "simulation_seed"])
+@pytest.mark.parametrize(
+    "name",
+    ["train_size", "evaluation_epsilon", "privacy_budget", "tuning_trial", "simulation_seed"],
+)
 def test_null_is_a_value_of_some_parameters(load, name):
     assert getattr(load(**{name: None}), name) is None
 
@@ -109,6 +112,8 @@ REFUSED = [
     ("target_delta", 1, "less than 1"),
     ("evaluation_epsilon", -1, "greater than 0"),
     ("exact_metrics", "perhaps", "a valid boolean"),
+    ("privacy_budget", 0, "greater than 0"),
+    ("mode", "resume", "'new' or 'continue'"),
     ("hidden_sizes", 64, "a valid list"),
     ("hidden_sizes", [64, 0], "greater than or equal to 1"),
     ("activation", "gelu", "'relu' or 'tanh'"),
@@ -191,3 +196,41 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 def test_a_missing_file_is_refused_with_the_way_back(tmp_path):
     with pytest.raises(UserError, match=r"no such file\. .* git restore .*params\.yaml"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("mode", "parent"), [("continue", None), ("new", "v1")], ids=["no parent", "needless parent"]
+)
+def test_continuing_and_its_parent_go_together(refusal, mode, parent):
+    message = refusal(mode=mode, continue_from=parent)
+    assert "`mode: continue`, and only it, needs `continue_from`" in message
+    assert f"now `mode` is {mode!r} and `continue_from` is {parent!r}" in message
+
+
+def test_only_new_runs_are_tuned(refusal, load):
+    message = refusal(mode="continue", continue_from="v1", tuning_trial="t1")
+    assert "`tuning_trial` goes with `mode: new`" in message
+    assert load(mode="continue", continue_from="v1").continue_from == "v1"
+
+
+def test_overrides_take_the_place_of_what_the_file_says():
+    params = load_params(FILE, {"epochs": "2", "hidden_sizes": []})
+    assert (params.epochs, params.hidden_sizes) == (2, [])
+    assert params.target_epsilon == load_params(FILE).target_epsilon
+    with pytest.raises(UserError, match="Did you mean `epochs`"):
+        load_params(FILE, {"epoch": 2})
+
+
+def test_a_sweep_is_every_combination():
+    settings = ["target_epsilon=1,2.5", "hidden_sizes=[128,64],[]", "activation=tanh"]
+    assert list(sweep(settings)) == [
+        {"target_epsilon": epsilon, "hidden_sizes": sizes, "activation": "tanh"}
+        for epsilon in (1, 2.5)
+        for sizes in ([128, 64], [])
+    ]
+    assert list(sweep([])) == [{}]
+
+
+def test_a_setting_of_a_sweep_without_a_value_is_refused():
+    with pytest.raises(UserError, match="-S epochs: expected NAME=VALUE"):
+        list(sweep(["epochs"]))
