@@ -1,4 +1,5 @@
-# `make repro` runs the pipeline, `make test` checks it; both set up what they need in .venv.
+# `make repro` runs the pipeline, `make test` checks it, `make audit` attacks it; each sets up what it
+# needs in .venv.
 PYTHON ?= python3
 SHELL := /bin/bash
 VENV := .venv
@@ -6,7 +7,7 @@ READY := $(VENV)/.requirements-installed
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test clean
+.PHONY: repro test audit clean
 
 repro: $(READY)
 	dvc repro
@@ -17,6 +18,10 @@ test: $(READY)
 	ruff format --check .
 	mypy
 	pytest
+
+audit: $(READY)
+	dvc repro preprocess
+	python -m benchmarks.audit
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -19,6 +19,7 @@ from stages.privacy.odometer import Side, Spend, side_epsilon, total_epsilon
 from stages.reporting import figures
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
+from stages.tabular.store import load_schema
 from stages.versions import commits_with, file_at
 
 PREPARED = Path("data/prepared")
@@ -120,7 +121,7 @@ def _totals_after(runs: Sequence[Params]) -> Iterator[float]:
         if params.train_size is None:
             raise UserError("params.yaml: to price a run, `train_size` has to be declared.")
         plan = train.plan_for(params, params.train_size)
-        classes = len(Schema.load(PREPARED / "schema.json").class_names)
+        classes = len(load_schema(PREPARED).class_names)
         release = evaluate.release_for(params, classes)
         spends.append(train.spend_for(plan, source, params.target_epsilon))
         spends.append(evaluate.spend_for(release, source, params.target_delta))

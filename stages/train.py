@@ -1,5 +1,6 @@
 """Train the classifier with differential privacy: the `train` stage."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,7 @@ from stages.privacy.odometer import Spend
 from stages.privacy.parent import Parent, load_parent
 from stages.privacy.plan import Plan, make_plan, public_train_size
 from stages.privacy.renyi import epsilon_renyi
-from stages.tabular.schema import Schema
-from stages.tabular.store import load_side
+from stages.tabular.store import Features, Labels, load_schema, load_side
 
 PREPARED = Path("data/prepared")
 MODELS = Path("models")
@@ -33,35 +33,12 @@ def main() -> None:
     params = load_params()
     torch.set_num_threads(1)  # more help nothing at this size, and hurt on a busy machine
     features, labels = load_side(PREPARED, "train")
-    schema = Schema.load(PREPARED / "schema.json")
-    shape = Architecture(
-        features=len(schema.feature_names),
-        classes=len(schema.class_names),
-        hidden_sizes=params.hidden_sizes,
-        activation=params.activation,
-    )
-    about: dict[str, Any] = {
-        "architecture": asdict(shape),
-        "schema": schema.to_json(),
-        "source": read_json(PREPARED / "source.json"),
-        "simulated": params.simulation_seed is not None,
-    }
+    about = _about(params)
     parent = None
     if params.mode == "continue" and params.continue_from:
         parent = load_parent(params.continue_from, about)
     past = parent.checkpoint.history if parent else ()
-    training = PrivateTraining(
-        build_model(shape, params.init_seed),
-        features,
-        labels,
-        plan_for(params, len(labels), past),
-        random_source(params.simulation_seed),
-        classes=shape.classes,
-        learning_rate=params.learning_rate,
-        momentum=params.momentum,
-    )
-    if parent:
-        restore(training, parent.checkpoint)
+    training = _prepare(params, features, labels, parent)
 
     booking = book(
         spend_for(training.plan, about["source"], params.target_epsilon, past),
@@ -79,20 +56,60 @@ def main() -> None:
     curve = epsilon_curve(past, training.history, training.plan.epoch_ends, spent)
     rows = [*(parent.checkpoint.epochs if parent else ()), *_rows(epochs, curve)]
     promise = _promise(spent, booking)
-    metrics = {
-        **_metrics(epochs[-1], training.plan, promise),
-        "monitors_passed": monitors,
-        "parent": _parent(parent),
-        "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
-    }
     with whole_folder(MODELS / "classifier") as folder:
-        save_model(folder, training.average.module, shape, schema, promise)
+        save_model(folder, training.average.module, _shape(params), load_schema(PREPARED), promise)
     with whole_folder(MODELS / "checkpoint") as folder:
         Checkpoint(booking.run, history, rows, about, state_of(training)).save(folder)
     write_csv("plots/training.csv", rows)
+    metrics = {
+        **_metrics(epochs[-1], training.plan, promise),
+        "monitors_passed": monitors,
+        "not_covered": [] if params.train_size else ["the number of training rows"],
+        "parent": _named(parent),
+        "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
+    }
     write_json("metrics/train.json", metrics)
-    print(_summary(epochs[-1], promise))
-    print(booking.summary())
+    _tell(epochs[-1], promise, training, booking)
+
+
+def _shape(params: Params) -> Architecture:
+    schema = load_schema(PREPARED)
+    return Architecture(
+        features=len(schema.feature_names),
+        classes=len(schema.class_names),
+        hidden_sizes=params.hidden_sizes,
+        activation=params.activation,
+    )
+
+
+def _about(params: Params) -> dict[str, Any]:
+    """What has to be the same, or noticed, in a run that continues this one."""
+    return {
+        "architecture": asdict(_shape(params)),
+        "schema": load_schema(PREPARED).to_json(),
+        "source": read_json(PREPARED / "source.json"),
+        "simulated": params.simulation_seed is not None,
+    }
+
+
+def _prepare(
+    params: Params, features: Features, labels: Labels, parent: Parent | None
+) -> PrivateTraining:
+    """Return the run that is to be carried out, where its parent ended if it has one."""
+    shape = _shape(params)
+    training = PrivateTraining(
+        build_model(shape, params.init_seed),
+        features,
+        labels,
+        plan_for(params, len(labels), parent.checkpoint.history if parent else ()),
+        random_source(params.simulation_seed),
+        classes=shape.classes,
+        learning_rate=params.learning_rate,
+        momentum=params.momentum,
+    )
+    if parent:
+        restore(training, parent.checkpoint)
+    return training
 
 
 def plan_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Plan:
@@ -168,7 +185,7 @@ def _metrics(last: Epoch, plan: Plan, promise: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _parent(parent: Parent | None) -> dict[str, Any] | None:
+def _named(parent: Parent | None) -> dict[str, Any] | None:
     if parent is None:
         return None
     return {
@@ -178,14 +195,23 @@ def _parent(parent: Parent | None) -> dict[str, Any] | None:
     }
 
 
-def _summary(last: Epoch, promise: Mapping[str, Any]) -> str:
+def _tell(
+    last: Epoch, promise: Mapping[str, Any], training: PrivateTraining, booking: Booking
+) -> None:
     privacy = (
         f"ε = {promise['epsilon']:.3f} at δ = {promise['delta']:g}"
         if promise["epsilon"] is not None
         else f"no privacy guarantee: {promise['no_guarantee']}"
     )
     accuracy = f"{last.accuracy:.3f} ± {2 * last.accuracy_deviation:.3f}"
-    return f"trained {last.epoch} epochs: accuracy {accuracy} on the training rows, {privacy}"
+    print(f"trained {last.epoch} epochs: accuracy {accuracy} on the training rows, {privacy}")
+    print(booking.summary())
+    if training.monitors.not_finite:
+        print(
+            f"for the owner's eyes only: {training.monitors.not_finite} gradients were not finite "
+            "and counted as zero. Lower `learning_rate`.",
+            file=sys.stderr,
+        )
 
 
 def _rows(epochs: Sequence[Epoch], curve: Sequence[float]) -> list[dict[str, float]]:

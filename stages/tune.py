@@ -24,7 +24,7 @@ from stages.privacy.ledger import Ledger
 from stages.privacy.noise import random_source
 from stages.privacy.odometer import Spend
 from stages.privacy.renyi import epsilon_renyi
-from stages.tabular.schema import Schema
+from stages.tabular.store import load_schema
 from stages.versions import file_at, resolve
 
 # What may be tuned: settings that leave the mechanism, and so the price of a trial, as it is.
@@ -92,7 +92,7 @@ def _refuse_untunable(grid: Sequence[Mapping[str, Any]], params: Params) -> None
 def _trial_spends(params: Params) -> list[Spend]:
     """Return what one trial spends on the training and on the test side."""
     source = read_json(train.PREPARED / "source.json")
-    classes = len(Schema.load(train.PREPARED / "schema.json").class_names)
+    classes = len(load_schema(train.PREPARED).class_names)
     plan = train.plan_for(params, params.train_size or 0)
     release = evaluate.release_for(params, classes)
     return [

@@ -1,0 +1,101 @@
+"""What privacy's extras cost in accuracy, on the sample: `python -m benchmarks.utility`.
+
+Every figure is exact, over simulated runs (the noise has a known seed), so nothing here is private
+and nothing of it may be published about real patients; the sample is no real person's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from tqdm import tqdm
+
+from stages.model import Architecture, build_model, predict_probabilities
+from stages.params import Params, load_params
+from stages.privacy.checkpoint import Checkpoint, restore, state_of
+from stages.privacy.dp_sgd import PrivateTraining
+from stages.privacy.events import Steps
+from stages.privacy.noise import random_source
+from stages.privacy.plan import Plan
+from stages.tabular.store import load_schema, load_side
+from stages.train import PREPARED, plan_for
+
+RUNS = 20
+
+
+def main() -> None:
+    params = load_params()
+    torch.set_num_threads(1)
+    whole = plan_for(params, params.train_size or 0)
+    without_curves = replace(
+        whole,
+        noise_multiplier=whole.effective_noise_multiplier,
+        metric_noise_multiplier=1e9,
+    )
+    plans = {
+        "new run": [whole],
+        "new run that keeps its curves to itself": [without_curves],
+        "continued, ε = 1, 2, then the target": list(_continued(params)),
+    }
+    print(f"{RUNS} simulated runs each, mean ± standard error, at ε = {params.target_epsilon:g}")
+    print(f"{'':42}{'accuracy':>18}{'log loss':>18}")
+    for name, sequence in plans.items():
+        figures = np.array(
+            [_run(params, sequence, seed) for seed in tqdm(range(RUNS), disable=None)]
+        )
+        mean, error = figures.mean(axis=0), figures.std(axis=0, ddof=1) / RUNS**0.5
+        cells = [f"{m:.4f} ± {e:.4f}" for m, e in zip(mean, error, strict=True)]
+        print(f"{name:42}{cells[0]:>18}{cells[1]:>18}")
+
+
+def _continued(params: Params) -> Iterator[Plan]:
+    """Yield the plans of three runs of which each goes on from the one before."""
+    past: list[Steps] = []
+    for epsilon in (1.0, 2.0, params.target_epsilon):
+        stage = params.model_copy(update={"target_epsilon": epsilon})
+        plan = plan_for(stage, params.train_size or 0, past)
+        past.append(plan.planned)
+        yield plan
+
+
+def _run(params: Params, plans: Sequence[Plan], seed: int) -> tuple[float, float]:
+    """Train by the plans one after the other; return exact test accuracy and log loss."""
+    checkpoint = None
+    for number, plan in enumerate(plans):
+        training = _training(params, plan, seed=1000 * number + seed)
+        if checkpoint:
+            restore(training, checkpoint)
+        for _ in training.epochs():
+            pass
+        history = [*(checkpoint.history if checkpoint else ()), *training.history]
+        checkpoint = Checkpoint(None, history, [], {}, state_of(training))
+    features, labels = load_side(PREPARED, "test")
+    probabilities = np.concatenate(list(predict_probabilities(training.average.module, features)))
+    return (
+        float(accuracy_score(labels, probabilities.argmax(axis=1))),
+        float(log_loss(labels, probabilities)),
+    )
+
+
+def _training(params: Params, plan: Plan, seed: int) -> PrivateTraining:
+    features, labels = load_side(PREPARED, "train")
+    schema = load_schema(PREPARED)
+    shape = Architecture(
+        len(schema.feature_names), len(schema.class_names), params.hidden_sizes, params.activation
+    )
+    return PrivateTraining(
+        build_model(shape, params.init_seed),
+        features,
+        labels,
+        plan,
+        random_source(seed),
+        classes=shape.classes,
+        learning_rate=params.learning_rate,
+        momentum=params.momentum,
+    )
+
+
+if __name__ == "__main__":
+    main()
