@@ -33,15 +33,16 @@ def main() -> None:
     params = load_params()
     torch.set_num_threads(1)  # more help nothing at this size, and hurt on a busy machine
     features, labels = load_side(PREPARED, "train")
-    about = _about(params)
+    source = read_json(PREPARED / "source.json")
+    about = _about(params, source)
     parent = None
     if params.mode == "continue" and params.continue_from:
-        parent = load_parent(params.continue_from, about)
+        parent = load_parent(params.continue_from, about, source["fingerprint"])
     past = parent.checkpoint.history if parent else ()
     training = _prepare(params, features, labels, parent)
 
     booking = book(
-        spend_for(training.plan, about["source"], params.target_epsilon, past),
+        spend_for(training.plan, source, params.target_epsilon, past),
         params.privacy_budget,
         after=parent.checkpoint.run if parent else None,
         simulated=about["simulated"],
@@ -64,7 +65,7 @@ def main() -> None:
     metrics = {
         **_metrics(epochs[-1], training.plan, promise),
         "monitors_passed": monitors,
-        "not_covered": [] if params.train_size else ["the number of training rows"],
+        "not_covered": _not_covered(params, parent),
         "parent": _named(parent),
         "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
@@ -82,12 +83,12 @@ def _shape(params: Params) -> Architecture:
     )
 
 
-def _about(params: Params) -> dict[str, Any]:
-    """What has to be the same, or noticed, in a run that continues this one."""
+def _about(params: Params, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be the same in a run that continues this one."""
     return {
         "architecture": asdict(_shape(params)),
         "schema": load_schema(PREPARED).to_json(),
-        "source": read_json(PREPARED / "source.json"),
+        "split": source["split"],
         "simulated": params.simulation_seed is not None,
     }
 
@@ -183,6 +184,16 @@ def _metrics(last: Epoch, plan: Plan, promise: Mapping[str, Any]) -> dict[str, A
         "sample_rate": plan.sample_rate,
         "steps": plan.steps,
     }
+
+
+def _not_covered(params: Params, parent: Parent | None) -> list[str]:
+    """What is published about the rows all the same, exactly."""
+    left_out = []
+    if params.train_size is None:
+        left_out.append("the number of training rows (declare `train_size`)")
+    if parent:
+        left_out.append("whether the table changed since the run that was continued")
+    return left_out
 
 
 def _named(parent: Parent | None) -> dict[str, Any] | None:

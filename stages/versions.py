@@ -59,6 +59,13 @@ def commits_with(*paths: str) -> list[str]:
     return _git("rev-list", "--all", "--reverse", "--", *paths).split()
 
 
+def dependency_hashes(commit: str, stage: str) -> set[str]:
+    """Return the hashes of a stage's dependencies as `dvc.lock` at `commit` knows them."""
+    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")
+    deps = lock.get("stages", {}).get(stage, {}).get("deps", [])
+    return {str(dep["md5"]) for dep in deps}
+
+
 def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
     lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")

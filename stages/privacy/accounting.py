@@ -238,7 +238,8 @@ def account(
     pld = epsilon_pld(history, delta, scale=target_epsilon)
     renyi = epsilon_renyi(history, delta)
     larger = max(prv, pld)
-    if abs(prv - pld) > DISAGREEMENT_SHARE * larger + DISAGREEMENT_CONSTANT:
+    # `not … <=` and not `>`: an ε that is no number fails both.
+    if not abs(prv - pld) <= DISAGREEMENT_SHARE * larger + DISAGREEMENT_CONSTANT:
         raise BrokenGuaranteeError(
             f"the accountants disagree on ε of what ran: PRV says {prv:.4f}, PLD {pld:.4f}. "
             "Nothing was written; report this with your params.yaml."

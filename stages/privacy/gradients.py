@@ -31,23 +31,26 @@ class ClippedSum:
     norms: Tensor
 
 
-ClippedSumFunction = Callable[[nn.Module, Tensor, Tensor, float], ClippedSum]
+ClippedSumFunction = Callable[[nn.Sequential, Tensor, Tensor, float], ClippedSum]
 
 
 def clipped_sum_function(model: nn.Module) -> ClippedSumFunction:
     """Return the fastest function that is exact for `model`.
 
-    Closed form where every parameter belongs to a Linear layer of a Sequential; Opacus' per-example
-    hooks for anything else.
+    Closed form for a Sequential in which every layer that has parameters is a Linear of its own;
+    Opacus' per-example hooks for anything else.
     """
-    owners = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
-    if isinstance(model, nn.Sequential) and all(type(layer) is nn.Linear for layer in owners):
-        return linear_clipped_sum
-    return hooks_clipped_sum
+    if not isinstance(model, nn.Sequential):
+        return hooks_clipped_sum
+    owners = [layer for layer in model if list(layer.parameters())]
+    all_linear = all(type(layer) is nn.Linear for layer in owners)
+    return (
+        linear_clipped_sum if all_linear and len(set(owners)) == len(owners) else hooks_clipped_sum
+    )
 
 
 def linear_clipped_sum(
-    model: nn.Module, features: Tensor, labels: Tensor, max_grad_norm: float
+    model: nn.Sequential, features: Tensor, labels: Tensor, max_grad_norm: float
 ) -> ClippedSum:
     """Sum clipped gradients of a Sequential whose parameters all belong to Linear layers.
 
@@ -57,7 +60,7 @@ def linear_clipped_sum(
     factors c (Goodfellow 2015, "Efficient Per-Example Gradient Computations").
 
     Args:
-        model: Sequential of Linear layers and layers without parameters.
+        model: Sequential of Linear layers, each there once, and layers without parameters.
         features: (B, features) float; B may be 0.
         labels: (B,) int64.
         max_grad_norm: C > 0.
@@ -66,7 +69,7 @@ def linear_clipped_sum(
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
     hidden = features
-    for layer in model.children():
+    for layer in model:
         if isinstance(layer, nn.Linear):
             layers.append(layer)
             inputs.append(hidden)

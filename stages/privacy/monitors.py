@@ -174,7 +174,8 @@ class Monitors:
 
 
 def _correlation(given: Noise, other: Noise) -> float:
-    return float(given @ other) / float(np.linalg.norm(given))
+    norm = float(np.linalg.norm(given))
+    return float(given @ other) / norm if norm else 0.0  # no noise at all is the variance's to find
 
 
 def _normal(value: float) -> float:

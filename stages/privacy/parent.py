@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.errors import UserError
 from stages.privacy.checkpoint import Checkpoint
-from stages.versions import fetch_output, output_hash, resolve
+from stages.versions import dependency_hashes, fetch_output, output_hash, resolve
 
 CHECKPOINT = "models/checkpoint"
 
@@ -30,12 +30,13 @@ class Parent:
     data_changed: bool
 
 
-def load_parent(name: str, about: Mapping[str, Any]) -> Parent:
+def load_parent(name: str, about: Mapping[str, Any], fingerprint: str) -> Parent:
     """Return the run called `name`, which a run that is `about` this may continue.
 
     Args:
         name: commit, tag or experiment.
         about: what `Checkpoint.about` will be of the run that continues.
+        fingerprint: hash of the private table as it is now.
 
     Raises:
         UserError: the name moves or means nothing, the run has no checkpoint at hand, or it cannot
@@ -52,7 +53,8 @@ def load_parent(name: str, about: Mapping[str, Any]) -> Parent:
         fetch_output(commit, CHECKPOINT, Path(folder) / "checkpoint")
         checkpoint = Checkpoint.load(Path(folder) / "checkpoint")
     _refuse_another_kind(name, checkpoint.about, about)
-    data_changed = checkpoint.about["source"]["fingerprint"] != about["source"]["fingerprint"]
+    # The hash stays in dvc.lock: a checkpoint that named it would tell more than ε allows.
+    data_changed = fingerprint not in dependency_hashes(commit, "preprocess")
     return Parent(commit, checkpoint_hash, checkpoint, data_changed)
 
 
@@ -62,19 +64,13 @@ def _refuse_another_kind(name: str, parent: Mapping[str, Any], now: Mapping[str,
             f"params.yaml: `continue_from`: {name} was a simulation (`simulation_seed` was set), "
             "so its weights have no guarantee to build on. Continue from another run."
         )
-    for what, keys, mend in (
-        ("architecture", ("architecture",), "`hidden_sizes` and `activation`"),
-        ("schema", ("schema",), "the schema file"),
-        ("split", ("source", "split"), "`test_fraction` and `split_seed`"),
+    for what, mend in (
+        ("architecture", "`hidden_sizes` and `activation`"),
+        ("schema", "the schema file"),
+        ("split", "`test_fraction` and `split_seed`"),
     ):
-        if _at(parent, keys) != _at(now, keys):
+        if parent[what] != now[what]:
             raise UserError(
                 f"params.yaml: `continue_from`: {name} was trained with another {what}. Set {mend} "
-                f"back to what it was ({_at(parent, keys)!r}), or start a new run."
+                f"back to what it was ({parent[what]!r}), or start a new run."
             )
-
-
-def _at(content: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    for key in keys:
-        content = content[key]
-    return content

@@ -41,7 +41,7 @@ def count_rows(
     """
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    true = probabilities[np.arange(len(labels)), labels]
+    true = np.nan_to_num(probabilities[np.arange(len(labels)), labels], nan=0.0)
     # Ties and rounding must not put a row just across the edge of what is possible for it.
     true = np.where(predicted == labels, np.maximum(true, 1 / classes), true)
     true = np.where(predicted == labels, true, np.minimum(true, np.nextafter(0.5, 0)))
@@ -126,14 +126,16 @@ def intervals(table: Table, redraws: Table) -> dict[str, float]:
 def _hidden_by_bins(table: Table) -> dict[str, float]:
     """Return the standard deviation of what the bins hide of the loss and of the ROC area.
 
-    The loss as if the rows of a cell all sat at one even-chance place of their bin; the area as if
-    rows of both labels were in random order within a bin (variance of the Mann-Whitney statistic).
+    The loss as if the rows of a cell all sat at one even-chance place of their bin. The area as if
+    how well a bin's own rows are in order were anything between never and always, evenly, and their
+    order otherwise random (variance of the Mann-Whitney statistic).
     """
     rows = max(float(table.sum()), 1.0)
     hidden = {"loss": float(np.linalg.norm(table * _bin_loss_deviations())) / rows}
     if table.shape[0] == 2:
         zeros, ones = score_histogram(table)
-        variance = (zeros * ones * (zeros + ones + 1) / 12).sum()
+        pairs = zeros * ones
+        variance = (pairs * (zeros + ones + 1) / 12 + pairs**2 / 12).sum()
         hidden["roc_auc"] = math.sqrt(variance) / max(float(zeros.sum() * ones.sum()), 1.0)
     return hidden
 

@@ -1,0 +1,266 @@
+"""The clipped gradient sum: right against Opacus and autograd, and bounded whatever a row holds."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from opacus.grad_sample import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from torch import nn
+from torch.nn import functional
+
+from stages.model import Architecture, build_model
+from stages.privacy.gradients import ClippedSum, clipped_sum_function, hooks_clipped_sum
+from stages.privacy.gradients import linear_clipped_sum as closed_form
+
+FUNCTIONS = (closed_form, hooks_clipped_sum)
+
+# float32 rounds each of a sum's terms by 6e-8 of it.
+ROUNDING = 1e-5
+
+pytestmark = pytest.mark.filterwarnings(
+    # PyTorch's, to Opacus' hooks, whenever the features themselves need no gradient.
+    "ignore:Full backward hook is firing when gradients are computed:UserWarning"
+)
+
+
+@pytest.fixture
+def make_batch(make_table):
+    def make(rows, seed=0):
+        features, labels = make_table(rows, seed=seed)
+        return torch.from_numpy(features), torch.from_numpy(labels)
+
+    return make
+
+
+def opacus_sum(model, features, labels, max_grad_norm):
+    """The oracle: Opacus' usual way, one gradient per example in memory."""
+    hooked = GradSampleModule(copy.deepcopy(model), loss_reduction="sum")
+    optimizer = DPOptimizer(
+        torch.optim.SGD(hooked.parameters(), lr=1.0),
+        noise_multiplier=0.0,
+        max_grad_norm=max_grad_norm,
+        expected_batch_size=1,
+    )
+    functional.cross_entropy(hooked(features), labels, reduction="sum").backward()
+    optimizer.clip_and_accumulate()
+    return [parameter.summed_grad for parameter in optimizer.params]
+
+
+def row_gradients(model, features, labels):
+    """The other oracle: plain autograd, a row at a time."""
+    for row in range(len(labels)):
+        loss = functional.cross_entropy(model(features[row : row + 1]), labels[row : row + 1])
+        yield torch.autograd.grad(loss, list(model.parameters()))
+
+
+def forgetful_sum(model, features, labels, max_grad_norm):
+    """The fault to be caught: clip by a norm that leaves out the first layer's weights."""
+    sums = [torch.zeros_like(parameter) for parameter in model.parameters()]
+    for gradients in row_gradients(model, features, labels):
+        norm = flat(gradients[1:]).norm()
+        factor = (max_grad_norm / norm).clamp(max=1.0)
+        sums = [total + factor * part for total, part in zip(sums, gradients, strict=True)]
+    nothing = torch.zeros(len(labels))
+    return ClippedSum(sums, nothing, nothing, nothing)
+
+
+def flat(tensors):
+    return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
+
+
+@pytest.fixture
+def clips_half(make_batch):
+    """Return a function that finds the clip which half of a batch's rows exceed."""
+
+    def find(model):
+        features, labels = make_batch(64)
+        return float(closed_form(model, features, labels, 1.0).norms.median())
+
+    return find
+
+
+def differs_from_opacus(function, model, batch, max_grad_norm):
+    features, labels = batch
+    ours = function(model, features, labels, max_grad_norm).gradients
+    theirs = opacus_sum(model, features, labels, max_grad_norm)
+    return float((flat(ours) - flat(theirs)).abs().max())
+
+
+def moved_by_last_row(function, model, batch, max_grad_norm):
+    """L2 distance between the sums with and without the last row."""
+    features, labels = batch
+    whole = function(model, features, labels, max_grad_norm).gradients
+    without = function(model, features[:-1], labels[:-1], max_grad_norm).gradients
+    return float((flat(whole) - flat(without)).norm())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("hidden_sizes", [(), (8,), (8, 5), (8, 5, 7)])
+@pytest.mark.parametrize("rows", [64, 1, 0])
+def test_sum_equals_that_of_opacus_hooks(
+    make_model, make_batch, clips_half, activation, hidden_sizes, rows
+):
+    model = make_model(hidden_sizes=hidden_sizes, activation=activation)
+    batch = make_batch(rows)
+    assert differs_from_opacus(closed_form, model, batch, clips_half(model)) < 1e-5
+
+
+def test_a_forgotten_layer_is_seen_against_opacus(make_model, make_batch, clips_half):
+    model, batch = make_model(), make_batch(64)
+    assert differs_from_opacus(closed_form, model, batch, clips_half(model)) < 1e-5
+    assert differs_from_opacus(forgetful_sum, model, batch, clips_half(model)) > 1e-2
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_reported_norm_is_that_of_each_rows_whole_gradient(make_model, make_batch, function):
+    model, batch = make_model(), make_batch(16)
+    norms = torch.stack([flat(g).norm() for g in row_gradients(model, *batch)]).float()
+    torch.testing.assert_close(function(model, *batch, 1.0).norms, norms)
+
+
+def test_losses_and_hits_are_those_of_each_row(make_model, make_batch):
+    model, (features, labels) = make_model(), make_batch(16)
+    part = closed_form(model, features, labels, 1.0)
+    log_probabilities = model(features).log_softmax(dim=1).detach()
+    for row, label in enumerate(labels.tolist()):
+        assert part.losses[row] == pytest.approx(-float(log_probabilities[row, label]), rel=1e-5)
+        assert part.correct[row] == (log_probabilities[row].argmax() == label)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_counts_as_zero(make_model, make_batch, function, value):
+    model, (features, labels) = make_model(), make_batch(8)
+    others = torch.arange(8) != 3
+    expected = function(model, features[others], labels[others], 1.0)
+    spoilt = features.clone()
+    spoilt[3, 2] = value
+    part = function(model, spoilt, labels, 1.0)
+    assert not torch.isfinite(part.norms[3])
+    torch.testing.assert_close(part.gradients, expected.gradients)
+    # Nor does it touch the others' losses and norms, down to the last bit.
+    untouched = function(model, features, labels, 1.0)
+    assert torch.equal(part.losses[others], untouched.losses[others])
+    assert torch.equal(part.norms[others], untouched.norms[others])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("value", [1e30, -1e30, 1e10])
+def test_an_enormous_row_moves_only_its_own_share(make_model, make_batch, function, value):
+    model, (features, labels) = make_model(), make_batch(8)
+    untouched = function(model, features, labels, 1.0)
+    features[-1, 2] = value
+    part = function(model, features, labels, 1.0)
+    assert torch.equal(part.losses[:-1], untouched.losses[:-1])
+    moved = moved_by_last_row(function, model, (features, labels), 1.0)
+    assert moved <= 1.0 + ROUNDING
+
+
+EXTREMES = [0.0, 1e-30, 1.0, -1.0, 1e5, -1e10, 1e19, 1e30, math.inf, -math.inf, math.nan]
+rows_of_anything = st.lists(
+    st.floats(width=32) | st.floats(-1, 1, width=32) | st.sampled_from(EXTREMES),
+    min_size=6,
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    row=rows_of_anything,
+    label=st.integers(0, 2),
+    max_grad_norm=st.floats(0.01, 100),
+    weight_scale=st.sampled_from([1e-3, 1.0, 1e3, 1e6]),
+    hidden_sizes=st.sampled_from([(), (5,), (4, 3)]),
+    activation=st.sampled_from(["relu", "tanh"]),
+)
+@example([1e10] * 6, 0, 1.0, 1.0, (4, 3), "relu")
+@example([1e5, *[math.nan] * 5], 0, 1.0, 1.0, (), "relu")
+def test_any_row_moves_the_sum_by_at_most_the_clip(
+    row, label, max_grad_norm, weight_scale, hidden_sizes, activation
+):
+    model = build_model(Architecture(6, 3, hidden_sizes, activation), init_seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(weight_scale)
+    others = np.random.default_rng(0).uniform(-1, 1, (4, 6))
+    features = torch.tensor(np.vstack([others, row]), dtype=torch.float32)
+    labels = torch.tensor([0, 1, 2, 1, label])
+    moved = moved_by_last_row(closed_form, model, (features, labels), max_grad_norm)
+    assert moved <= max_grad_norm * (1 + ROUNDING)
+
+
+def test_a_forgotten_layer_breaks_the_bound(make_model, make_batch):
+    model, (features, labels) = make_model(hidden_sizes=()), make_batch(8)
+    features[-1] *= 100
+    labels[-1] = model(features)[-1].argmin()
+    batch = features, labels
+    assert moved_by_last_row(closed_form, model, batch, 0.5) <= 0.5 * (1 + ROUNDING)
+    assert moved_by_last_row(forgetful_sum, model, batch, 0.5) > 2 * 0.5
+
+
+def test_closed_form_is_chosen_for_the_pipelines_own_networks(make_model):
+    for hidden_sizes in ((), (8,), (8, 5)):
+        assert clipped_sum_function(make_model(hidden_sizes=hidden_sizes)) is closed_form
+
+
+class Residual(nn.Module):
+    """Linear throughout, but no Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(x + self.layer(x))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(
+            nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 3)),
+            id="layer norm",
+        ),
+        pytest.param(Residual(), id="residual"),
+        pytest.param(
+            nn.Sequential(nn.Linear(6, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 3))),
+            id="nested",
+        ),
+    ],
+)
+def test_any_other_model_is_summed_as_opacus_does(make_batch, model):
+    function = clipped_sum_function(model)
+    assert differs_from_opacus(function, model, make_batch(16), 0.5) < 1e-5
+    assert differs_from_opacus(function, model, make_batch(0), 0.5) == 0
+
+
+def test_closed_form_and_hooks_agree(make_model, make_batch):
+    model, (features, labels) = make_model(), make_batch(16)
+    ours, theirs = (function(model, features, labels, 0.9) for function in FUNCTIONS)
+    torch.testing.assert_close(ours.gradients, theirs.gradients)
+    torch.testing.assert_close(ours.norms, theirs.norms)
+    torch.testing.assert_close(ours.losses, theirs.losses)
+    assert torch.equal(ours.correct, theirs.correct)
+
+
+def test_a_layer_may_have_no_bias(make_batch):
+    model = nn.Sequential(nn.Linear(6, 5, bias=False), nn.Tanh(), nn.Linear(5, 3, bias=False))
+    assert clipped_sum_function(model) is closed_form
+    assert differs_from_opacus(closed_form, model, make_batch(16), 0.5) < 1e-5
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_nothing_is_left_on_the_model(make_model, make_batch, function):
+    model = make_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    function(model, *make_batch(4), 1.0)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(hasattr(parameter, "grad_sample") for parameter in model.parameters())
+    assert not any(layer._forward_hooks or layer._backward_hooks for layer in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
