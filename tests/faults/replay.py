@@ -1,0 +1,318 @@
+"""Run the real stages on a table and on its neighbours: everything but sampling and noise.
+
+A mechanism is private if what it adds noise to moves by no more than its sensitivity between
+neighbouring tables (`breaches` looks at that), if nothing else that is published depends on the
+rows at all (`published_blindly`), and if the noise is what the accounting says (the monitors).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import yaml
+
+from stages import evaluate, preprocess, train
+from stages.model import Architecture, build_model, save_model
+from stages.privacy import accounting, dp_sgd, ledger
+from stages.privacy.checkpoint import Checkpoint
+from stages.privacy.dp_sgd import PrivateTraining
+from stages.privacy.events import Steps
+from stages.privacy.ledger import Ledger
+from stages.privacy.parent import Parent
+from stages.privacy.plan import Plan
+from stages.privacy.release import CountRelease
+from stages.tabular.schema import Schema
+from stages.tabular.store import SIDES, Features, Labels, Side, load_side
+from tests.conftest import ROOT
+
+SCHEMA = "data/sample_medical_data.schema.json"
+HEADER, *SAMPLE = (ROOT / "data/sample_medical_data.csv").read_text().splitlines()
+
+USUAL = [row for row in SAMPLE if "northwest" not in row][:56]
+TWICE = 3
+SPECIAL = {
+    "equal to another": USUAL[TWICE],
+    "at the upper bounds, training": "64,male,60,5,yes,southwest,63770.42801",
+    "at the upper bounds, testing": "64,male,60,5,yes,southwest,50000",
+    "at the lower bounds, training": "18,female,10,0,no,northeast,1121.8739",
+    "at the lower bounds, testing": "18,female,10,0,no,northeast,1000",
+    "beyond the bounds": "120,male,99,17,yes,southeast,1e9",
+    "the only one of its region": "33,male,22.705,0,no,northwest,21984.47061",
+    "last": "62,female,25.0,0,no,southwest,13451.122",
+}
+ROWS = [*USUAL, *SPECIAL.values()]
+NOTABLE = {"first": 0} | {name: len(USUAL) + n for n, name in enumerate(SPECIAL)}
+
+# Full batches: sampling draws nothing, so that a seeded run of the stage can be repeated.
+SETTINGS = {
+    "train_size": 50,
+    "batch_size": 50,
+    "epochs": 3,
+    "hidden_sizes": [8],
+    "max_grad_norm": 0.5,
+}
+
+# Room for float32 sums of about fifty rows.
+ROUNDING = 1e-4
+
+Array = npt.NDArray[np.float64]
+
+
+class StoppedError(Exception):
+    """What a stage had in hand when it was about to draw noise."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.content = content
+
+
+def _stop(content, *_):
+    raise StoppedError(content)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The deterministic part of the pipeline on one table.
+
+    Attributes:
+        sides: per side, features (rows, features) and labels (rows,).
+        training: the run as the `train` stage sets it up, before its first step.
+        weights: the initial ones, flat.
+        counts: what the `evaluate` stage adds noise to, for a fixed model.
+    """
+
+    sides: dict[Side, tuple[Features, Labels]]
+    training: PrivateTraining
+    weights: Array
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def plan(self) -> Plan:
+        return self.training.plan
+
+    def sums(self, rows, scale=1.0):
+        """Return the clipped gradient sum and the two metric sums of training rows, un-noised.
+
+        Weights are the initial ones times `scale`; large ones make large gradients and losses.
+        """
+        torch.nn.utils.vector_to_parameters(
+            torch.tensor(scale * self.weights, dtype=torch.float32),
+            self.training.model.parameters(),
+        )
+        metrics = self.training._sum_over(np.asarray(rows, dtype=np.int64))
+        return flat(p.grad for p in self.training.model.parameters()), metrics
+
+
+def flat(tensors) -> Array:
+    return np.concatenate([tensor.detach().double().numpy().ravel() for tensor in tensors])
+
+
+def lay_out(folder: Path, rows=ROWS, **settings):
+    """Make `folder` a project with a table of `rows`."""
+    (folder / "data").mkdir(parents=True)
+    (folder / SCHEMA).write_text((ROOT / SCHEMA).read_text())
+    (folder / "data/sample_medical_data.csv").write_text("\n".join([HEADER, *rows, ""]))
+    write_params(folder, **settings)
+
+
+def write_params(folder: Path, **settings):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | SETTINGS | settings
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def save_fixed_model(folder: Path):
+    """Put a model into `folder` that no row has been seen by, and that is sure of what it says."""
+    schema = Schema.load(SCHEMA)
+    shape = Architecture(len(schema.feature_names), len(schema.class_names), [8], "relu")
+    model = build_model(shape, init_seed=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    folder.mkdir(parents=True)
+    save_model(folder, model, shape, schema, {"epsilon": 1.0, "delta": 1e-5})
+
+
+def replay(folder: Path, rows=ROWS, **settings) -> Replay:
+    """Run the stages on a table of `rows` in a new `folder`, up to where noise comes in."""
+    lay_out(folder, rows, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in (train, evaluate):  # the ledger takes no part in what is released
+            patch.setattr(stage, "book", lambda *_, **__: None)
+        patch.setattr(PrivateTraining, "epochs", _stop)
+        patch.setattr(CountRelease, "release", lambda _, counts, *__: _stop(counts))
+        preprocess.main()
+        with pytest.raises(StoppedError) as training:
+            train.main()
+        save_fixed_model(Path("models/classifier"))
+        with pytest.raises(StoppedError) as counts:
+            evaluate.main()
+        sides = {side: load_side(preprocess.PREPARED, side) for side in SIDES}
+    run = training.value.content
+    return Replay(sides, run, flat(run.model.parameters()), counts.value.content)
+
+
+def without(rows, number):
+    return [*rows[:number], *rows[number + 1 :]]
+
+
+def lost_row(whole, other):
+    """Return which row of arrays `whole` the arrays `other` lack, or None if that is not all."""
+    for row in range(len(whole[0])):
+        if all(
+            np.array_equal(np.delete(ours, row, axis=0), theirs)
+            for ours, theirs in zip(whole, other, strict=True)
+        ):
+            return row
+    return None
+
+
+def same(whole, other):
+    return all(a.tobytes() == b.tobytes() for a, b in zip(whole, other, strict=True))
+
+
+def side_that_lost(whole: Replay, other: Replay):
+    """Return the side that lost a row, and which; None where that is not the only difference."""
+    for side, untouched in (SIDES, SIDES[::-1]):
+        row = lost_row(whole.sides[side], other.sides[side])
+        if row is not None and same(whole.sides[untouched], other.sides[untouched]):
+            return side, row
+    return None
+
+
+def breaches(whole: Replay, other: Replay) -> list[str]:
+    """Say what moves further than it may where `other` is `whole` without one row."""
+    found = []
+    if whole.plan != other.plan:
+        found.append("the plan moved")
+    if not np.array_equal(whole.weights, other.weights):
+        found.append("the initial weights moved")
+    lost = side_that_lost(whole, other)
+    if lost is None:
+        return [*found, "other rows moved"]
+    side, row = lost
+    found += breaches_of_sums(whole, other, row if side == "train" else None)
+    moved = np.abs(whole.counts - other.counts).sum()
+    if moved != (side == "test"):
+        found.append("test counts moved otherwise than by 1 in one cell")
+    return found
+
+
+def breaches_of_sums(whole: Replay, other: Replay, row: int | None) -> list[str]:
+    """The same of the sums that a step adds noise to; `row` is what `other` lacks of the training.
+
+    Not only is the difference bounded: it is what that row contributes where it is alone, so that
+    rows do not see each other.
+    """
+    found = []
+    for scale in (1.0, 30.0):
+        gradient, metrics = whole.sums(range(len(whole.training.labels)), scale)
+        gradient_without, metrics_without = other.sums(range(len(other.training.labels)), scale)
+        alone, metrics_alone = whole.sums([] if row is None else [row], scale)
+        moved = gradient - gradient_without
+        if np.linalg.norm(moved) > whole.plan.max_grad_norm + ROUNDING:
+            found.append("the gradient sum moved by more than the clip")
+        if np.abs(moved - alone).max() > ROUNDING:
+            found.append("a row changed what others contribute to the gradient")
+        if np.abs(metrics - metrics_without).max() > 1 + ROUNDING:
+            found.append("a metric sum moved by more than 1")
+        if np.abs(metrics - metrics_without - metrics_alone).max() > ROUNDING:
+            found.append("a row changed what others contribute to the metrics")
+    return found
+
+
+def _sum_over_nobody(training, batch):
+    for parameter in training.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return np.zeros(2)
+
+
+def published_blindly(folder: Path, rows=ROWS) -> dict[str, bytes]:
+    """Run the stages with what noise is added to replaced by constants; return all they write.
+
+    The mechanisms' noise is repeatable here, so that every byte must be the same whatever the
+    table: what differs has gone round the mechanisms.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrivateTraining, "_sum_over", _sum_over_nobody)
+        return _published(folder, rows, patch)
+
+
+def published_repeatably(folder: Path, rows=ROWS) -> dict[str, bytes]:
+    """Run the stages as they are, with repeatable noise in training; return all they write."""
+    with pytest.MonkeyPatch.context() as patch:
+        return _published(folder, rows, patch)
+
+
+def _published(folder: Path, rows, patch) -> dict[str, bytes]:
+    lay_out(folder, rows)
+    patch.chdir(folder)
+    numbers = count()  # instead of the random ids of runs in the ledger
+    patch.setattr(
+        ledger, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"run {next(numbers)}"))
+    )
+    patch.setattr(train, "random_source", lambda _: np.random.default_rng(0))
+    patch.setattr(dp_sgd, "poisson_batch", lambda _, rows, __: np.arange(rows))
+    fixed = np.arange(48.0).reshape(2, 2, 12)
+    patch.setattr(CountRelease, "release", lambda mechanism, *_: mechanism.possible * fixed)
+    preprocess.main()
+    train.main()
+    evaluate.main()
+    return {
+        str(path): path.read_bytes()
+        for top in ("models", "metrics", "plots")
+        for path in sorted(Path(top).rglob("*"))
+        if path.is_file()
+    }
+
+
+def train_and_continue(folder: Path, *, forget=False, **settings) -> list[Steps]:
+    """Train at ε = 3.5 and go on to 5 in all; return every step that the weights have seen.
+
+    To `forget` is a fault: the second run takes up the weights, but not the steps they have seen.
+    """
+    lay_out(folder, target_epsilon=3.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        preprocess.main()
+        train.main()
+        first = Checkpoint.load(Path("models/checkpoint"))
+        loaded = replace(first, history=()) if forget else first
+        parent = Parent("0" * 40, "0" * 32, loaded, data_changed=False)
+        patch.setattr(train, "load_parent", lambda *_: parent)
+        write_params(folder, target_epsilon=5, mode="continue", continue_from="0" * 40, **settings)
+        train.main()
+        (*_, second) = Ledger().entries()
+    return [*first.history, *(step for step in second.spend.events if isinstance(step, Steps))]
+
+
+def differing(ours: dict[str, bytes], theirs: dict[str, bytes]) -> list[str]:
+    return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+
+
+def remembering(function):
+    """Return `function`, computing each result once: accounting is slow and deterministic."""
+    known: dict[str, object] = {}
+
+    def remembered(*arguments, **named):
+        key = repr((arguments, named))
+        if key not in known:
+            known[key] = function(*arguments, **named)
+        return known[key]
+
+    return remembered
+
+
+def quick_accounting() -> Iterator[None]:
+    """Compute each accounting once, however many tables are replayed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.privacy.plan.calibrate", remembering(accounting.calibrate))
+        patch.setattr(train, "account", remembering(accounting.account))
+        patch.setattr(train, "epsilon_curve", remembering(accounting.epsilon_curve))
+        yield
