@@ -1,6 +1,7 @@
 """Read what an earlier stage wrote; write outputs whole or not at all."""
 
 import csv
+import io
 import json
 import shutil
 import tempfile
@@ -72,7 +73,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     Raises:
         UserError: there is no such file.
     """
-    return list(csv.DictReader(_text(path).splitlines()))
+    return list(csv.DictReader(io.StringIO(_text(path), newline="")))
 
 
 def _text(path: str | Path) -> str:

@@ -23,7 +23,7 @@ from stages.errors import UserError
 def _no_boolean(value: object) -> object:
     # YAML reads `yes` as true, and Python would take true for the number 1.
     if isinstance(value, bool):
-        raise ValueError("a number is expected, not a boolean")
+        raise ValueError("a number, not a boolean")
     return value
 
 
@@ -34,13 +34,22 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Positive = Annotated[Real, Field(gt=0)]
 
 
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError("the path of a file")
+    return Path(value)
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+
+
 class Params(BaseModel):
     """params.yaml, validated. The file itself says what each parameter does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Path
-    schema_path: Path = Field(alias="schema")
+    data: FilePath
+    schema_path: FilePath = Field(alias="schema")
     test_fraction: Annotated[Real, Field(gt=0, lt=1)]
     split_seed: Seed
     train_size: Annotated[Whole, Field(ge=1)] | None
@@ -93,7 +102,7 @@ def load_params(
             out of range.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file. Run from the repository's root, or bring it back with: "
@@ -122,7 +131,10 @@ def sweep(settings: Sequence[str]) -> Iterator[dict[str, Any]]:
             raise UserError(f"-S {setting}: expected NAME=VALUE,…, such as target_epsilon=1,2.")
         names.append(name)
         # Commas within brackets belong to one value, as in hidden_sizes=[128,64],[].
-        values.append([yaml.safe_load(one) for one in re.split(r",(?![^\[]*\])", choices)])
+        try:
+            values.append([yaml.safe_load(one) for one in re.split(r",(?![^\[]*\])", choices)])
+        except yaml.YAMLError:
+            raise UserError(f"-S {setting}: a value is not valid YAML. Correct it.") from None
     for combination in itertools.product(*values):
         yield dict(zip(names, combination, strict=True))
 

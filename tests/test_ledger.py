@@ -7,13 +7,22 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stages.errors import UserError
-from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps, from_json, to_json
+from stages.privacy.accounting import account
+from stages.privacy.events import (
+    BestOfMany,
+    DiscreteLaplace,
+    Event,
+    Steps,
+    from_json,
+    to_json,
+)
 from stages.privacy.ledger import Ledger, same_people
 from stages.privacy.odometer import Spend, total_epsilon
 from stages.privacy.renyi import ORDERS, epsilon_renyi
@@ -86,7 +95,10 @@ def test_the_best_of_many_costs_less_than_all_and_more_than_one():
 
 
 def test_events_survive_json():
-    events = [Steps(1.5, 0.1, 7), BestOfMany((DiscreteLaplace(0.5), Steps(2.0, 1.0, 1)), 5.0, 1.0)]
+    events: list[Event] = [
+        Steps(1.5, 0.1, 7),
+        BestOfMany((DiscreteLaplace(0.5), Steps(2.0, 1.0, 1)), 5.0, 1.0),
+    ]
     assert from_json(to_json(events)) == events
 
 
@@ -149,7 +161,7 @@ def test_a_run_beyond_the_budget_is_refused_with_the_way_on(ledger):
     for words in ("`privacy_budget` is 4", "3.100 of it is spent", "No noise was drawn"):
         assert words in message
     # What it names as possible is possible, and not much more is.
-    possible = float(re.search(r"lower the run's ε to about ([\d.]+)", message)[1])
+    (possible,) = map(float, re.findall(r"lower the run's ε to about ([\d.]+)", message))
     quieter = replace(TRAIN, events=(Steps(6.0 * 3.1 / possible, 1.0, 20),))
     assert total_epsilon([TRAIN, quieter], DELTA) == pytest.approx(4.0, rel=0.1)
     assert len(ledger.entries()) == 1
@@ -186,10 +198,8 @@ def test_parallel_processes_never_exceed_the_budget_together(tmp_path):
         for _ in range(8)
     ]  # fmt: skip
     # All have imported what they need before any is told to go.
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    printed = [process.communicate()[0].strip() for process in processes]
+    with ThreadPoolExecutor(len(processes)) as crowd:
+        printed = list(crowd.map(lambda process: process.communicate("go\n")[0].strip(), processes))
     assert sorted(printed) == ["refused"] * 3 + ["reserved"] * 5
     entries = Ledger(tmp_path / "privacy-ledger.sqlite").entries()
     assert total_epsilon([entry.spend for entry in entries], DELTA) <= budget
@@ -250,16 +260,20 @@ def train_until(victim):
     from stages.params import load_params
 
     params = load_params(victim.folder / "params.yaml")
-    plan = train.plan_for(params, params.train_size)
-    spent = train.account([plan.planned], plan.delta, params.target_epsilon)
+    plan = train.plan_for(params, params.train_size or 0)
+    spent = account([plan.planned], plan.delta, params.target_epsilon)
 
     def child(calls, report):
         os.chdir(victim.folder)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        train.plan_for = lambda *_: plan
-        train.account = lambda *_, **__: spent
-        train.epsilon_curve = lambda *_: [spent.epsilon] * 2
-        train.epsilon_renyi = lambda *_: spent.epsilon
+        cheap = {
+            "plan_for": lambda *_: plan,
+            "account": lambda *_, **__: spent,
+            "epsilon_curve": lambda *_: [spent.epsilon] * 2,
+            "epsilon_renyi": lambda *_: spent.epsilon,
+        }
+        for name, function in cheap.items():
+            setattr(train, name, function)
         made = 0
 
         def count(frame, event, _):

@@ -117,7 +117,7 @@ def _refuse_huge_mesh(history: Sequence[Steps], delta: float, error: float) -> N
     if points > MAX_PRV_POINTS:
         raise UserError(
             f"params.yaml: a `target_epsilon` of {error / PRV_ERROR:g} is too small for {steps} "
-            f"steps: its accounting needs {points:.1g} points, and {MAX_PRV_POINTS:.1g} fit. "
+            f"steps: its accounting needs {points:.3g} points, and {MAX_PRV_POINTS:.3g} fit. "
             "Raise `target_epsilon`, or lower `epochs`."
         )
 
@@ -254,7 +254,8 @@ def account(
     replace_one = epsilon_pld(
         history, delta, scale=target_epsilon, neighbouring=NeighboringRelation.REPLACE_ONE
     )
-    return Spent(epsilon, prv, pld, renyi, replace_one, delta)
+    # Replacing a row is harder to hide; PRV's margin must not make it look otherwise.
+    return Spent(epsilon, prv, pld, renyi, max(replace_one, epsilon), delta)
 
 
 def epsilon_curve(

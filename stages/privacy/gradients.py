@@ -8,7 +8,7 @@ from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Opacus' guard against division by zero; it keeps a clipped norm strictly below the bound.
+# Opacus' guard against division by zero.
 NORM_FLOOR = 1e-6
 
 

@@ -164,7 +164,7 @@ class Monitors:
         much larger than a chi-square's; dividing by its root keeps the stated rate.
         """
         variance = self.rows * self.plan.sample_rate * (1 - self.plan.sample_rate)
-        if variance < 10:
+        if variance < 100:
             return 1.0, 1.0
         sizes = np.array(self.batch_sizes)
         steps = len(sizes)

@@ -290,9 +290,9 @@ def test_calibration_is_that_of_sklearn_on_the_same_bins(scored):
 
 
 def test_interval_without_noise_is_what_the_bins_hide():
-    # Three 0s and two 1s in one bin are 6 pairs. In random order, the Mann-Whitney statistic has the
-    # variance 6·(3 + 2 + 1) / 12 = 3; how well they are in order adds 6² / 12 = 3. The area is a
-    # sixth of the statistic.
+    # Three 0s and two 1s in one bin are 6 pairs. In random order, the Mann-Whitney statistic has
+    # the variance 6·(3 + 2 + 1) / 12 = 3; how well they are in order adds 6² / 12 = 3. The area is
+    # a sixth of the statistic.
     table = np.zeros((2, 2, BINS))
     table[0, 0, 7], table[1, 0, 4] = 3, 2
     assert np.array_equal(score_histogram(table)[:, 4], [3, 2])
