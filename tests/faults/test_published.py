@@ -126,7 +126,6 @@ REGISTRY = {
     "dvc.lock: *.outs.plots/test_counts.csv.*": AFTER_COUNTS,
     "dvc.lock: *.deps.metrics/evaluate.json.*": AFTER_COUNTS,
     "dvc.lock: *.deps.plots/test_counts.csv.*": AFTER_COUNTS,
-    "data/.gitignore": PARAMETER,
     "models/.gitignore": PARAMETER,
 }
 
