@@ -1,0 +1,56 @@
+"""Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
+
+from dataclasses import replace
+
+import pytest
+
+from stages import tune
+from stages.errors import UserError
+from stages.params import load_params
+from stages.privacy.events import BestOfMany, Steps
+from stages.privacy.ledger import Ledger
+from stages.privacy.odometer import Spend
+
+TRIAL = Spend("patients.csv", "abc", "a split", "train", (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["target_epsilon", "epochs", "batch_size", "split_seed"])
+def test_a_setting_that_changes_the_price_of_a_trial_is_not_tuned(name):
+    with pytest.raises(UserError, match=f"-S {name}: only settings that leave the price"):
+        tune._refuse_untunable([{name: 1}], load_params())
+
+
+def test_settings_that_leave_the_price_alone_are_tuned():
+    tune._refuse_untunable([{"learning_rate": 0.1, "hidden_sizes": []}], load_params())
+
+
+def test_a_simulation_is_not_tuned():
+    params = load_params(overrides={"simulation_seed": 1})
+    with pytest.raises(UserError, match="an empty `simulation_seed`"):
+        tune._refuse_untunable([{"momentum": 0.5}], params)
+
+
+@pytest.mark.parametrize("trials", [1.0, 0.0, float("nan")])
+def test_one_trial_or_fewer_is_no_tuning(trials):
+    with pytest.raises(UserError, match="--trials should be above 1"):
+        tune._best_of(trials, TRIAL)
+
+
+def test_the_best_of_many_is_priced_above_a_trial():
+    best = tune._best_of(5.0, TRIAL)
+    assert best.events == (BestOfMany(TRIAL.events, 5.0, 1.0),)
+    assert best.epsilon > TRIAL.epsilon
+
+
+def test_a_trial_needs_an_open_reservation_for_its_own_mechanism(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    with pytest.raises(UserError, match="which is over or was reserved for other settings"):
+        ledger.trial_of("tune-a", TRIAL)
+    best = tune._best_of(5.0, TRIAL)
+    ledger.reserve(best, None, run="tune-a-train")
+    assert ledger.trial_of("tune-a", TRIAL).spend == best
+    with pytest.raises(UserError, match="reserved for other settings"):
+        ledger.trial_of("tune-a", replace(TRIAL, events=(Steps(3.0, 1.0, 20),)))
+    ledger.settle("tune-a-train", best.events)
+    with pytest.raises(UserError, match="which is over"):
+        ledger.trial_of("tune-a", TRIAL)
