@@ -434,9 +434,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="audit the whole training only")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
+    subject = configured_subject()
     print(HEAD, flush=True)
     found = []
-    for finding in findings(configured_subject(), random_source(None), quick=quick):
+    for finding in findings(subject, random_source(None), quick=quick):
         print(finding, flush=True)
         found.append(finding)
     _require_as_expected(found)

@@ -39,6 +39,7 @@ from stages.privacy.events import Steps
 from stages.privacy.noise import poisson_batch, random_source
 from stages.privacy.plan import make_plan
 from stages.privacy.release import CountRelease
+from stages.privacy.renyi import epsilon_renyi
 from stages.reporting.metrics import all_metrics
 from stages.tabular import encode
 from stages.tabular.schema import CategoryFeature
@@ -630,7 +631,8 @@ def test_a_continued_run_that_forgets_its_past_is_caught_by_its_checkpoint(tmp_p
     seen = train_and_continue(clean)
     assert Checkpoint.load(clean / "models/checkpoint").history == seen
     reported = json.loads((clean / "metrics/train.json").read_text())["epsilon"]
-    assert reported == account(seen, DELTA, 5, planned=False).epsilon <= 5
+    # A plan made on the way is only bounded by Rényi divergence, which is more than PLD's figure.
+    assert account(seen, DELTA, 5).pld < epsilon_renyi(seen, DELTA) <= reported <= 5
 
     seen = train_and_continue(fault, forget=True)
     forgetful = Checkpoint.load(fault / "models/checkpoint").history
