@@ -37,7 +37,7 @@ def main() -> None:
         table: Table = counts.astype(np.float64)
         metrics = _exact(table, labels, probabilities)
     else:
-        table, metrics = _private(counts, params, description["privacy"]["epsilon"])
+        table, metrics = _private(counts, params, description["privacy"])
 
     metrics["confusion_matrix"] = table.sum(axis=2).round(1).tolist()
     write_csv("plots/test_counts.csv", cell_rows(table, description["classes"]))
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _private(
-    counts: Counts, params: Params, training_epsilon: float | None
+    counts: Counts, params: Params, training: Mapping[str, Any]
 ) -> tuple[Table, dict[str, Any]]:
     """Release `counts` once; return the noisy table and every metric that follows from it."""
     mechanism = release_for(params, len(counts))
@@ -63,7 +63,7 @@ def _private(
     return table, metrics | {
         "interval": noise,
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
-        **_promise(booking, training_epsilon),
+        **_promise(booking, training),
         "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
 
@@ -86,12 +86,15 @@ def spend_for(mechanism: CountRelease, source: Mapping[str, Any], delta: float) 
     )
 
 
-def _promise(booking: Booking, training_epsilon: float | None) -> dict[str, Any]:
-    if booking.ledger is None or training_epsilon is None:
+def _promise(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the figures promise, and what they and the model promise together."""
+    epsilon, before = booking.spend.epsilon, training["epsilon"]
+    if booking.ledger is None or before is None:
         return _no_guarantee("simulation_seed is set")
-    # Nobody is on both sides, so the sides compose in parallel: the larger ε counts.
-    epsilon = booking.spend.epsilon
-    return {"epsilon": epsilon, "epsilon_overall": max(epsilon, training_epsilon)}
+    # Nobody is on both sides, so the sides compose in parallel and the larger ε counts; but an
+    # edited row may have changed sides, so over a changed table both count.
+    overall = epsilon + before if training["table_changed"] else max(epsilon, before)
+    return {"epsilon": epsilon, "epsilon_overall": overall}
 
 
 def _no_guarantee(why: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def main() -> None:
         trial=params.tuning_trial,
     )
     epochs = _train_with_progress(training, past)
-    monitors = training.monitors.require_passed(sum(run.steps for run in training.history))
+    monitors = training.monitors.require_passed(training.history)
     history = [*past, *training.history]
     spent = account(history, training.plan.delta, params.target_epsilon, planned=not past)
     booking.settle(training.history)
@@ -58,9 +58,11 @@ def main() -> None:
     rows = [*(parent.checkpoint.epochs if parent else ()), *_rows(epochs, curve)]
     promise = _promise(spent, booking)
     with whole_folder(MODELS / "classifier") as folder:
-        save_model(folder, training.average.module, _shape(params), load_schema(PREPARED), promise)
+        stated = {**promise, "table_changed": _table_changed(parent)}
+        save_model(folder, training.average.module, _shape(params), load_schema(PREPARED), stated)
     with whole_folder(MODELS / "checkpoint") as folder:
-        Checkpoint(booking.run, history, rows, about, state_of(training)).save(folder)
+        lineage = {**about, "table_changed": _table_changed(parent)}
+        Checkpoint(booking.run, history, rows, lineage, state_of(training)).save(folder)
     write_csv("plots/training.csv", rows)
     metrics = {
         **_metrics(epochs[-1], training.plan, promise),
@@ -196,6 +198,13 @@ def _not_covered(params: Params, parent: Parent | None) -> list[str]:
     return left_out
 
 
+def _table_changed(parent: Parent | None) -> bool:
+    """Whether the table changed somewhere between the runs that led to this one."""
+    return parent is not None and (
+        parent.data_changed or bool(parent.checkpoint.about["table_changed"])
+    )
+
+
 def _named(parent: Parent | None) -> dict[str, Any] | None:
     if parent is None:
         return None
@@ -217,7 +226,8 @@ def _tell(
     accuracy = f"{last.accuracy:.3f} ± {2 * last.accuracy_deviation:.3f}"
     print(f"trained {last.epoch} epochs: accuracy {accuracy} on the training rows, {privacy}")
     print(booking.summary())
-    if training.monitors.not_finite:
+    # Only to a person at a terminal: logs are kept, and this count is exact.
+    if training.monitors.not_finite and sys.stderr.isatty():
         print(
             f"for the owner's eyes only: {training.monitors.not_finite} gradients were not finite "
             "and counted as zero. Lower `learning_rate`.",

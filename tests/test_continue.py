@@ -140,6 +140,9 @@ def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh):
     continue_to(fresh, 2, "first")
     metrics = json.loads((fresh.folder / "metrics/train.json").read_text())
     assert metrics["parent"]["data_changed"] is True
+    # An edited row may have been in training before and be in testing now: both count for it.
+    tested = json.loads((fresh.folder / "metrics/evaluate.json").read_text())
+    assert tested["epsilon_overall"] == metrics["epsilon"] + tested["epsilon"]
     entries = Ledger(fresh.folder / "privacy-ledger.sqlite").entries()
     contents = {entry.spend.fingerprint for entry in entries}
     assert len(contents) == 2

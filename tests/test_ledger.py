@@ -82,6 +82,13 @@ def test_another_split_adds_up_because_everybody_is_dealt_anew():
     assert separate > max(3.1, 2.0)
 
 
+def test_an_edited_table_adds_up_because_an_edited_row_may_change_sides():
+    edited = replace(TEST, fingerprint="edited", events=(DiscreteLaplace(2.0),))
+    both = epsilon_renyi([*TRAIN.events, *edited.events], DELTA)
+    assert total_epsilon([TRAIN, edited], DELTA) == pytest.approx(both, rel=1e-9)
+    assert total_epsilon([TRAIN, replace(edited, fingerprint="abc")], DELTA) == 3.1
+
+
 def test_pure_epsilons_add_up():
     # k releases at ε are kε-private at any δ; the divergence at the largest order comes close.
     total = epsilon_renyi([DiscreteLaplace(0.5)] * 4, DELTA)

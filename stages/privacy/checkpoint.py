@@ -21,8 +21,8 @@ class Checkpoint:
     Attributes:
         history: every step that the weights have ever seen, oldest first.
         epochs: the released rows of the per-epoch table.
-        about: what has to be the same in the run that continues: architecture, schema, split, and
-            whether it was a simulation.
+        about: what has to be the same in the run that continues (architecture, schema, split),
+            whether it was a simulation, and whether the table changed on the way to it.
         tensors: weights, momentum and averaged weights by parameter name.
         run: id of the run in the privacy ledger; None for a simulation.
     """

@@ -10,13 +10,16 @@ norm and the number of gradients that were not finite are facts about single row
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import optimize, stats
+from scipy.special import logsumexp
 
 from stages.errors import BrokenGuaranteeError
+from stages.privacy.events import Steps
 from stages.privacy.plan import Plan
 
 FALSE_ALARM = 1e-6
@@ -106,11 +109,11 @@ class Monitors:
         self._gradient.add(gradient)
         self._metrics.add(metrics)
 
-    def verdicts(self, accounted_steps: int) -> dict[str, bool]:
+    def verdicts(self, history: Sequence[Steps]) -> dict[str, bool]:
         """Return whether each monitor passed.
 
         Args:
-            accounted_steps: how many steps the accountant has heard of.
+            history: what the accountant has heard of.
         """
         level = FALSE_ALARM / 10  # nine of the monitors below are statistical
         gradient, metrics = self._gradient, self._metrics
@@ -123,24 +126,21 @@ class Monitors:
             "metric noise: mean": _normal(metrics.mean) > level,
             "metric noise: variance": _two_sided(metrics.variance) > level,
             "batch sizes: total": _two_sided(self._total_of_batches()) > level,
-            # A tenth of the level: chi-square is only close where batches are small and few.
-            "batch sizes: spread": _two_sided(self._spread_of_batches()) > level / 10,
-            "clipping: no row beyond the bound": all(
-                norm <= self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)
-                for norm in self.clipped_norms
-            ),
+            "batch sizes: spread": _two_sided(self._spread_of_batches()) > level,
+            "clipping: no row beyond the bound": self._clipping_was_seen_to_work(),
             "accounting: every step, once": (
-                accounted_steps == gradient.steps == len(self.batch_sizes) == self.plan.steps
+                list(history) == [self.plan.planned]
+                and gradient.steps == len(self.batch_sizes) == self.plan.steps
             ),
         }
 
-    def require_passed(self, accounted_steps: int) -> list[str]:
+    def require_passed(self, history: Sequence[Steps]) -> list[str]:
         """Return the names of the monitors, all of which passed.
 
         Raises:
             BrokenGuaranteeError: one did not. The message names it and no realised value.
         """
-        verdicts = self.verdicts(accounted_steps)
+        verdicts = self.verdicts(history)
         failed = [name for name, passed in verdicts.items() if not passed]
         if failed:
             raise BrokenGuaranteeError(
@@ -159,19 +159,36 @@ class Monitors:
         )
 
     def _spread_of_batches(self) -> tuple[float, float]:
-        """Tails of the dispersion statistic, chi-square where batches are large; else no verdict.
+        """Return upper bounds on both tails of the sum of squared standardised batch sizes.
 
-        A binomial's excess kurtosis, at most 1 / variance, makes the statistic's own variance that
-        much larger than a chi-square's; dividing by its root keeps the stated rate.
+        Chernoff's bound with the exact binomial: P(S ≥ s) ≤ min over t > 0 of M(t)^steps · e^(-ts),
+        and with t < 0 for P(S ≤ s). It never exceeds its level, however small the batches.
         """
-        variance = self.rows * self.plan.sample_rate * (1 - self.plan.sample_rate)
-        if variance < 50:
-            return 1.0, 1.0
-        sizes = np.array(self.batch_sizes)
-        steps = len(sizes)
-        dispersion = float(((sizes - self.rows * self.plan.sample_rate) ** 2).sum() / variance)
-        shrunk = steps + (dispersion - steps) / math.sqrt(1 + 1 / variance)
-        return float(stats.chi2.cdf(shrunk, steps)), float(stats.chi2.sf(shrunk, steps))
+        rate = self.plan.sample_rate
+        mean, variance = self.rows * rate, self.rows * rate * (1 - rate)
+        if variance == 0:
+            return 1.0, 1.0  # full batches do not spread, and their total says everything
+        reach = 40 * math.sqrt(variance) + 40  # sizes beyond it have no chance worth counting
+        sizes = np.arange(max(0, int(mean - reach)), min(self.rows, int(mean + reach)) + 1)
+        squares = (sizes - mean) ** 2 / variance
+        log_chances = stats.binom.logpmf(sizes, self.rows, rate)
+        steps = len(self.batch_sizes)
+        spread = float(((np.array(self.batch_sizes) - mean) ** 2).sum()) / variance
+
+        def log_bound(t: float) -> float:
+            return float(steps * logsumexp(log_chances + t * squares) - t * spread)
+
+        lower, upper = (
+            optimize.minimize_scalar(log_bound, bounds=bounds, method="bounded").fun
+            for bounds in ((-400.0, 0.0), (0.0, 0.4))
+        )
+        return math.exp(min(0.0, lower)), math.exp(min(0.0, upper))
+
+    def _clipping_was_seen_to_work(self) -> bool:
+        """Whether a probed row kept to the bound in every probe, and there was one."""
+        bound = self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)
+        probed = bool(self.clipped_norms) or not any(self.batch_sizes)
+        return probed and all(norm <= bound for norm in self.clipped_norms)
 
 
 def _correlation(given: Noise, other: Noise) -> float:
@@ -184,4 +201,4 @@ def _normal(value: float) -> float:
 
 
 def _two_sided(tails: tuple[float, float]) -> float:
-    return min(1.0, 2 * min(tails))
+    return float(2 * np.min(tails))  # NaN if either is, which is above no level

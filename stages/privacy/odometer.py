@@ -1,8 +1,8 @@
 """What all runs on the same people have spent together (a privacy odometer).
 
 A person is on one side of a split only, so the sides of one split compose in parallel: the larger
-counts. Another `split_seed` or `test_fraction` deals everybody anew, so splits add up, each with
-its larger side.
+counts. Another `split_seed` or `test_fraction` deals everybody anew, and an edited row decides its
+side anew, so splits and versions of the table add up, each with its larger side.
 """
 
 import math
@@ -58,25 +58,30 @@ def total_epsilon(spends: Sequence[Spend], delta: float) -> float:
         by one row, even if each was chosen in sight of the ones before (see `renyi`). A side with a
         single release was planned in advance and counts as what it cost on its own.
     """
-    splits = {spend.split for spend in spends}
-    if len(splits) <= 1:
+    deals = {_deal(spend) for spend in spends}
+    if len(deals) <= 1:
         return max((side_epsilon(spends, side, delta) for side in ("train", "test")), default=0.0)
-    curves = [_curve_of_split(spends, split) for split in splits]
+    curves = [_curve_of_deal(spends, deal) for deal in deals]
     return epsilon_of_curve(np.sum(curves, axis=0), delta)
 
 
+def _deal(spend: Spend) -> tuple[str, str]:
+    """What decides who is on which side: the split, and the rows as they are."""
+    return spend.split, spend.fingerprint
+
+
 def side_epsilon(spends: Sequence[Spend], side: Side, delta: float) -> float:
-    """Return ε at δ of the spends on one side of the only split there is."""
+    """Return ε at δ of the spends on one side."""
     on_side = [spend for spend in spends if spend.side == side]
     if len(on_side) == 1 and on_side[0].delta <= delta:
         return on_side[0].epsilon
     return epsilon_renyi([event for spend in on_side for event in spend.events], delta)
 
 
-def _curve_of_split(spends: Sequence[Spend], split: str) -> Curve:
+def _curve_of_deal(spends: Sequence[Spend], deal: tuple[str, str]) -> Curve:
     curves = {side: np.zeros(len(ORDERS)) for side in ("train", "test")}
     for spend in spends:
-        if spend.split == split:
+        if _deal(spend) == deal:
             curves[spend.side] = curves[spend.side] + renyi_curve(spend.events)
     return np.maximum(curves["train"], curves["test"])
 

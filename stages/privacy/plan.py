@@ -77,11 +77,13 @@ def make_plan(
             f"params.yaml: `batch_size` should be at most `train_size` ({train_size}), but is "
             f"{batch_size}. Lower `batch_size`; equal to `train_size` is full batch."
         )
-    if target_delta >= 1 / train_size:
+    # The true size may exceed the declared one by as much as the tolerance allows.
+    largest_delta = (1 - DECLARED_SIZE_TOLERANCE) / train_size
+    if target_delta >= largest_delta:
         raise UserError(
-            f"params.yaml: `target_delta` should be below 1 / `train_size` = {1 / train_size:.2g}, "
-            f"but is {target_delta:g}: publishing one random row in full would satisfy it. "
-            "Lower `target_delta`, to 1e-5 or less."
+            "params.yaml: `target_delta` should be below 0.8 / `train_size` = "
+            f"{largest_delta:.2g}, but is {target_delta:g}: publishing a random row would "
+            "satisfy it. Lower `target_delta`, to 1e-5 or less."
         )
     sample_rate = batch_size / train_size
     steps = max(1, round(epochs / sample_rate))

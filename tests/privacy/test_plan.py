@@ -122,10 +122,10 @@ def test_a_batch_larger_than_the_table_is_refused():
     assert make_plan(**ASKED | {"batch_size": 1000}).sample_rate == 1
 
 
-@pytest.mark.parametrize("delta", [1e-3, 0.5])
+@pytest.mark.parametrize("delta", [8e-4, 1e-3, 0.5])
 def test_a_delta_that_would_allow_publishing_a_row_is_refused(delta):
     message = refusal(target_delta=delta)
-    assert "`target_delta` should be below 1 / `train_size` = 0.001" in message
+    assert "`target_delta` should be below 0.8 / `train_size` = 0.0008" in message
     assert f"but is {delta:g}" in message
     assert "Lower `target_delta`" in message
 
