@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.errors import BrokenGuaranteeError, UserError, run
-from stages.model import Architecture, build_model
+from stages.model import Architecture, Array
+from stages.network import build_network
 from stages.params import load_params
 from stages.privacy.dp_sgd import PrivateTraining
 from stages.privacy.events import Steps
@@ -215,7 +216,7 @@ class Subject:
     init_seed: int
 
     def model(self) -> nn.Sequential:
-        return build_model(self.shape, self.init_seed)
+        return build_network(self.shape, self.init_seed)
 
     def training(self, source: np.random.Generator) -> PrivateTraining:
         return PrivateTraining(
@@ -259,32 +260,32 @@ def audit_step(subject: Subject, repetitions: int, source: np.random.Generator) 
     plan = replace(subject.plan, sample_rate=1.0, steps=repetitions)
     without_it = replace(subject, plan=plan)
     features = np.full((1, subject.shape.features), LOUD, dtype=np.float32)
-    model, inputs = subject.model(), torch.from_numpy(features)
-    label = model(inputs).argmin(1)  # the worst answer, so that the canary's loss is clipped, too
-    added = clipped_sum_function(model)(model, inputs, label, plan.max_grad_norm).gradients
+    model = subject.model()
+    # The worst answer, so that the canary's loss is clipped, too.
+    label = model(torch.from_numpy(features)).argmin(1).numpy()
+    added = clipped_sum_function(model)(features, label, plan.max_grad_norm).gradient
 
     without = _step_signals(without_it, added, source)
-    with_canary = _step_signals(without_it.with_rows(features, label.numpy()), added, source)
+    with_canary = _step_signals(without_it.with_rows(features, label), added, source)
     pilot = repetitions // 6  # teaches the attacker what to look at, and is not counted
     weights, threshold = fisher_cut(without[:pilot], with_canary[:pilot])
     return refutes_by_rates(without[pilot:] @ weights, with_canary[pilot:] @ weights, threshold)
 
 
-def _step_signals(subject: Subject, added: list[Tensor], source: np.random.Generator) -> Signals:
+def _step_signals(subject: Subject, added: Array, source: np.random.Generator) -> Signals:
     """Return each step's noisy sums, each in units of the most that one row adds, (steps, 3).
 
     They are the gradients projected on the canary's, the losses and the correct answers.
 
     Args:
         subject: a training of one step an epoch.
-        added: what the canary adds to the sum of gradients, one tensor per parameter.
+        added: what the canary adds to the sum of gradients, (parameters,).
     """
     training, plan = subject.training(source), subject.plan
     projections: list[float] = []
 
     def project() -> None:
-        pairs = zip(training.optimizer.params, added, strict=True)
-        total = sum(float((part.grad * direction).sum()) for part, direction in pairs)
+        total = float(_gradient(training).numpy() @ added)
         projections.append(total / plan.max_grad_norm**2)
 
     _before_each_step(training, project)
@@ -333,8 +334,8 @@ def _training_scores(crowded: Subject, labels: Tensor, source: np.random.Generat
     released = torch.zeros_like(first.weight)
 
     def collect() -> None:
-        assert first.weight.grad is not None
-        released.add_(first.weight.grad)
+        # The first layer's weights come first in the vector of all.
+        released.add_(_gradient(training)[: first.weight.numel()].view_as(first.weight))
 
     _before_each_step(training, collect)
     for _ in training.epochs():
@@ -344,6 +345,12 @@ def _training_scores(crowded: Subject, labels: Tensor, source: np.random.Generat
     losses = functional.cross_entropy(rest(hidden), labels, reduction="sum")
     (pull,) = torch.autograd.grad(losses, hidden)  # (canaries, hidden)
     return (released[:, own].T * functional.normalize(pull)).sum(1).double().numpy()
+
+
+def _gradient(training: PrivateTraining) -> Tensor:
+    gradient = training.weights.grad
+    assert gradient is not None
+    return gradient
 
 
 def _before_each_step(training: PrivateTraining, look: Callable[[], None]) -> None:

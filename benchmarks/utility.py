@@ -12,7 +12,8 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from tqdm import tqdm
 
-from stages.model import Architecture, build_model, predict_probabilities
+from stages.model import Architecture, predict_probabilities
+from stages.network import as_arrays, build_network
 from stages.params import Params, load_params
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import PrivateTraining
@@ -72,7 +73,9 @@ def _run(params: Params, plans: Sequence[Plan], seed: int) -> tuple[float, float
         history = [*(checkpoint.history if checkpoint else ()), *training.history]
         checkpoint = Checkpoint(None, history, [], {}, state_of(training))
     features, labels = load_side(PREPARED, "test")
-    probabilities = np.concatenate(list(predict_probabilities(training.average.module, features)))
+    probabilities = np.concatenate(
+        list(predict_probabilities(as_arrays(training.average), features))
+    )
     return (
         float(accuracy_score(labels, probabilities.argmax(axis=1))),
         float(log_loss(labels, probabilities)),
@@ -86,7 +89,7 @@ def _training(params: Params, plan: Plan, seed: int) -> PrivateTraining:
         len(schema.feature_names), len(schema.class_names), params.hidden_sizes, params.activation
     )
     return PrivateTraining(
-        build_model(shape, params.init_seed),
+        build_network(shape, params.init_seed),
         features,
         labels,
         plan,

@@ -1,5 +1,6 @@
 """How a stage tells its user what went wrong: one message, exit status 1, no traceback."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ def run(main: Callable[[], None], *, outputs_hint: bool = True) -> None:
     try:
         main()
     except UserError as error:
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(1) from None  # the first of several processes speaks for all
         print(f"error: {error}", file=sys.stderr)
         if outputs_hint:
             print(

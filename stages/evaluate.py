@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from stages.errors import run
 from stages.files import read_json, write_csv, write_json
@@ -27,7 +26,6 @@ NOISE_DOMINATES = 0.1
 
 def main() -> None:
     params = load_params()
-    torch.set_num_threads(1)
     model, description = load_model(CLASSIFIER)
     features, labels = load_side(PREPARED, "test")
 

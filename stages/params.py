@@ -72,6 +72,7 @@ class Params(BaseModel):
     learning_rate: Positive
     momentum: Annotated[Real, Field(ge=0, lt=1)]
     max_grad_norm: Positive
+    processes: Annotated[Whole, Field(ge=1)]
     metric_noise_ratio: Positive
 
     simulation_seed: Seed | None

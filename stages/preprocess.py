@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ PREPARED = Path("data/prepared")
 def main() -> None:
     params = load_params()
     schema = Schema.load(params.schema_path)
-    with whole_folder(PREPARED) as folder:
+    with whole_folder(PREPARED) as folder, ThreadPoolExecutor(1) as other:
+        source = other.submit(_source, params, schema)  # hashes the file meanwhile
         _refuse_unusable(_prepare(params, schema, folder), params, schema)
-        write_json(folder / "source.json", _source(params, schema))
+        write_json(folder / "source.json", source.result())
 
 
 def _source(params: Params, schema: Schema) -> dict[str, Any]:

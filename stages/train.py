@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from stages.errors import run
 from stages.files import read_json, whole_folder, write_csv, write_json
-from stages.model import Architecture, build_model, save_model
+from stages.model import Architecture, save_model
+from stages.network import as_arrays, build_network
 from stages.params import Params, load_params
 from stages.privacy.accounting import Spent, account, epsilon_curve
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
@@ -22,7 +23,8 @@ from stages.privacy.noise import random_source
 from stages.privacy.odometer import Spend
 from stages.privacy.parent import Parent, load_parent
 from stages.privacy.plan import Plan, make_plan, public_train_size
-from stages.privacy.renyi import epsilon_renyi
+from stages.privacy.processes import Processes
+from stages.privacy.renyi import epsilon_of_curve, epsilon_renyi, renyi_curve
 from stages.tabular.store import Features, Labels, load_schema, load_side
 
 PREPARED = Path("data/prepared")
@@ -31,16 +33,33 @@ MODELS = Path("models")
 
 def main() -> None:
     params = load_params()
-    torch.set_num_threads(1)  # more help nothing at this size, and hurt on a busy machine
+    threadpool_limits(1)  # more threads help nothing at this size, and hurt on a busy machine
+    processes = Processes.join()
     features, labels = load_side(PREPARED, "train")
     source = read_json(PREPARED / "source.json")
     about = _about(params, source)
     parent = None
     if params.mode == "continue" and params.continue_from:
         parent = load_parent(params.continue_from, about, source["fingerprint"])
-    past = parent.checkpoint.history if parent else ()
-    training = _prepare(params, features, labels, parent)
+    training = _prepare(params, features, labels, parent, processes)
 
+    if processes.is_first:
+        _train_and_write(params, training, source, about, parent)
+    else:
+        for _ in training.epochs():
+            pass
+        training.monitors.require_passed(training.history)
+        processes.wait_for_all()
+
+
+def _train_and_write(
+    params: Params,
+    training: PrivateTraining,
+    source: Mapping[str, Any],
+    about: Mapping[str, Any],
+    parent: Parent | None,
+) -> None:
+    past = parent.checkpoint.history if parent else ()
     booking = book(
         spend_for(training.plan, source, params.target_epsilon, past),
         params.privacy_budget,
@@ -52,6 +71,7 @@ def main() -> None:
     monitors = training.monitors.require_passed(training.history)
     history = [*past, *training.history]
     spent = account(history, training.plan.delta, params.target_epsilon, planned=not past)
+    training.processes.wait_for_all()  # one whose monitors failed never comes
     booking.settle(training.history)
 
     curve = epsilon_curve(past, training.history, training.plan.epoch_ends, spent)
@@ -59,7 +79,8 @@ def main() -> None:
     promise = _promise(spent, booking)
     with whole_folder(MODELS / "classifier") as folder:
         stated = {**promise, "table_changed": _table_changed(parent)}
-        save_model(folder, training.average.module, _shape(params), load_schema(PREPARED), stated)
+        average = as_arrays(training.average.cpu())
+        save_model(folder, average, load_schema(PREPARED), stated)
     with whole_folder(MODELS / "checkpoint") as folder:
         lineage = {**about, "table_changed": _table_changed(parent)}
         Checkpoint(booking.run, history, rows, lineage, state_of(training)).save(folder)
@@ -96,19 +117,24 @@ def _about(params: Params, source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(
-    params: Params, features: Features, labels: Labels, parent: Parent | None
+    params: Params,
+    features: Features,
+    labels: Labels,
+    parent: Parent | None,
+    processes: Processes,
 ) -> PrivateTraining:
     """Return the run that is to be carried out, where its parent ended if it has one."""
     shape = _shape(params)
     training = PrivateTraining(
-        build_model(shape, params.init_seed),
+        build_network(shape, params.init_seed).to(processes.device),
         features,
         labels,
         plan_for(params, len(labels), parent.checkpoint.history if parent else ()),
-        random_source(params.simulation_seed),
+        random_source(params.simulation_seed, processes.rank),
         classes=shape.classes,
         learning_rate=params.learning_rate,
         momentum=params.momentum,
+        processes=processes,
     )
     if parent:
         restore(training, parent.checkpoint)
@@ -147,13 +173,14 @@ def spend_for(
 
 def _train_with_progress(training: PrivateTraining, past: Sequence[Steps]) -> list[Epoch]:
     plan = training.plan
+    before, each = renyi_curve(past), renyi_curve([replace(plan.planned, steps=1)])
     epochs = []
     # disable=None: a bar on a terminal, none in a log file
     with tqdm(total=plan.steps, unit="step", desc="train", disable=None) as bar:
         for epoch in training.epochs():
             epochs.append(epoch)
             bar.update(epoch.steps - bar.n)
-            epsilon = epsilon_renyi([*past, *training.history], plan.delta)
+            epsilon = epsilon_of_curve(before + epoch.steps * each, plan.delta)
             bar.set_postfix(epoch=epoch.epoch, loss=f"{epoch.loss:.3f}", ε=f"≤{epsilon:.2f}")
     return epochs
 

@@ -29,6 +29,9 @@ DISAGREEMENT_CONSTANT = 0.02
 PRV_ERROR = 0.003
 PLD_INTERVAL = 1e-4
 
+# Five times as fast, and at most 0.1 % higher: for the search, and for figures on the way.
+COARSE_PLD_INTERVAL = 5e-4
+
 # Calibration aims PLD this far below the target, so that PRV fits, whose bound is PRV_ERROR higher.
 CALIBRATION_MARGIN = 0.004
 
@@ -76,10 +79,11 @@ def epsilon_pld(
     delta: float,
     *,
     scale: float,
+    interval: float = PLD_INTERVAL,
     neighbouring: NeighboringRelation = NeighboringRelation.ADD_OR_REMOVE_ONE,
 ) -> float:
-    """Return ε by privacy loss distributions, discretised to `PLD_INTERVAL` of `scale`."""
-    accountant = PLDAccountant(neighbouring, value_discretization_interval=PLD_INTERVAL * scale)
+    """Return an upper bound on ε by privacy loss distributions, in steps of `interval · scale`."""
+    accountant = PLDAccountant(neighbouring, value_discretization_interval=interval * scale)
     return float(accountant.compose(_composed(history)).get_epsilon(delta))
 
 
@@ -165,11 +169,11 @@ def _least_noise_by_pld(
     # Subsampling saves at best a factor of 1 / sample_rate, and less where σ is small.
     low = max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5))
     high = enough
-    while epsilon_pld(history(low), delta, scale=target_epsilon) <= goal:
+    interval = COARSE_PLD_INTERVAL
+    while epsilon_pld(history(low), delta, scale=target_epsilon, interval=interval) <= goal:
         high, low = low, 0.8 * low
-    interval = PLD_INTERVAL * target_epsilon
     return _root(
-        lambda: PLDAccountant(value_discretization_interval=interval),
+        lambda: PLDAccountant(value_discretization_interval=interval * target_epsilon),
         history,
         goal,
         delta,
@@ -265,10 +269,20 @@ def epsilon_curve(
 
     By PLD for a run of its own, by Rényi divergence for one that continues a `past`.
     """
-    parts = [[*past, *_first(run, steps)] for steps in after[:-1]]
+    parts = [_first(run, steps) for steps in after[:-1]]
     if past:
-        return [epsilon_renyi(part, spent.delta) for part in parts] + [spent.epsilon]
-    return [epsilon_pld(part, spent.delta, scale=spent.epsilon) for part in parts] + [spent.epsilon]
+        so_far = [epsilon_renyi([*past, *part], spent.delta) for part in parts]
+    else:
+        so_far = [_epsilon_on_the_way(part, spent) for part in parts]
+    return [*so_far, spent.epsilon]
+
+
+def _epsilon_on_the_way(history: Sequence[Steps], spent: Spent) -> float:
+    if all(run.sample_rate == 1 for run in history):
+        # Without sampling, T steps of noise σ are one step of noise σ / √T.
+        precision = sum(run.steps / run.noise_multiplier**2 for run in history)
+        return float(dp_accounting.get_epsilon_gaussian(precision**-0.5, spent.delta))
+    return epsilon_pld(history, spent.delta, scale=spent.epsilon, interval=COARSE_PLD_INTERVAL)
 
 
 def _first(history: Sequence[Steps], steps: int) -> list[Steps]:

@@ -23,7 +23,7 @@ class Checkpoint:
         epochs: the released rows of the per-epoch table.
         about: what has to be the same in the run that continues (architecture, schema, split),
             whether it was a simulation, and whether the table changed on the way to it.
-        tensors: weights, momentum and averaged weights by parameter name.
+        tensors: `weights`, `momentum` and `average` (of the weights), each a vector.
         run: id of the run in the privacy ledger; None for a simulation.
     """
 
@@ -58,25 +58,21 @@ class Checkpoint:
 
 
 def state_of(training: PrivateTraining) -> dict[str, Tensor]:
-    """Return weights, momentum and averaged weights of a run by name."""
-    tensors = {}
-    for name, parameter in training.model.named_parameters():
-        tensors[f"weights.{name}"] = parameter.detach()
-        buffer = training.optimizer.state[parameter].get("momentum_buffer")
-        tensors[f"momentum.{name}"] = torch.zeros_like(parameter) if buffer is None else buffer
-    for name, parameter in training.average.module.named_parameters():
-        tensors[f"average.{name}"] = parameter.detach()
-    return tensors
+    """Return weights, momentum and averaged weights of a run, each one vector."""
+    weights = training.weights
+    return {
+        "weights": weights.detach(),
+        "momentum": training.optimizer.state[weights]["momentum_buffer"],
+        "average": training.average_weights.detach(),
+    }
 
 
 @torch.no_grad()
 def restore(training: PrivateTraining, checkpoint: Checkpoint) -> None:
     """Put a run that has not started where the checkpoint's run ended."""
-    for name, parameter in training.model.named_parameters():
-        parameter.copy_(checkpoint.tensors[f"weights.{name}"])
-        momentum = checkpoint.tensors[f"momentum.{name}"].clone()
-        training.optimizer.state[parameter]["momentum_buffer"] = momentum
-    for name, parameter in training.average.module.named_parameters():
-        parameter.copy_(checkpoint.tensors[f"average.{name}"])
-    training.average.n_averaged.fill_(sum(run.steps for run in checkpoint.history))
+    momentum = checkpoint.tensors["momentum"].clone()
+    training.weights.copy_(checkpoint.tensors["weights"])
+    training.average_weights.copy_(checkpoint.tensors["average"])
+    training.optimizer.state[training.weights]["momentum_buffer"] = momentum
+    training.past_steps = sum(run.steps for run in checkpoint.history)
     training.past_epochs = len(checkpoint.epochs)

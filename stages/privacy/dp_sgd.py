@@ -1,40 +1,50 @@
 """DP-SGD (Abadi et al. 2016, Algorithm 1) that also releases its own training curves."""
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from array_api_compat import array_namespace
 from opacus.accountants import PRVAccountant
 from opacus.optimizers import DPOptimizer
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LinearLR
-from torch.optim.swa_utils import AveragedModel
 
+from stages.model import Array
 from stages.privacy.accounting import effective_noise_multiplier
 from stages.privacy.events import Steps
 from stages.privacy.gradients import ClippedSum, clipped_sum_function
 from stages.privacy.monitors import Monitors
 from stages.privacy.noise import poisson_batch
 from stages.privacy.plan import Plan
+from stages.privacy.processes import ALONE, Processes
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-# Rows whose per-example tensors are held at once; larger batches are summed in chunks.
-CHUNK_ROWS = 16_384
+# Rows whose activations are held at once, which fit into a core's cache; larger batches are summed
+# in chunks.
+CHUNK_ROWS = 1_024
 
 
 class SecretNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
     """Opacus' optimizer for clipped sums, with noise from a given numpy generator.
 
-    Sum and noise are added in float64; the rounding to the parameters' type comes after.
+    Sum and noise are added in float64; the rounding to the parameters' type comes after. Among
+    several processes the first one's noise is everybody's, so that there is one noise in all.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, plan: Plan, source: np.random.Generator):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        plan: Plan,
+        source: np.random.Generator,
+        processes: Processes,
+    ):
         super().__init__(
             optimizer,
             noise_multiplier=plan.noise_multiplier,
@@ -42,13 +52,19 @@ class SecretNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[mis
             expected_batch_size=plan.expected_batch_size,
         )
         self.source = source
+        self.processes = processes
+
+    def accumulate(self) -> None:
+        for parameter in self.params:
+            parameter.summed_grad = parameter.grad  # not copied, since `add_noise` replaces `grad`
 
     def add_noise(self) -> None:
         deviation = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
-            noise = torch.from_numpy(deviation * self.source.standard_normal(parameter.shape))
-            total = parameter.summed_grad.double() + noise.to(parameter.device)
-            parameter.grad = total.to(parameter.dtype)
+            noise = torch.from_numpy(self.source.standard_normal(parameter.shape))
+            noise = self.processes.share(noise.to(parameter.device))
+            noisy = (noise * deviation).add_(parameter.summed_grad)
+            parameter.grad = noisy.to(parameter.dtype)
 
 
 @dataclass(frozen=True)
@@ -92,11 +108,12 @@ class PrivateTraining:
         classes: int,
         learning_rate: float,
         momentum: float,
+        processes: Processes = ALONE,
     ):
         """Prepare a run; nothing is drawn yet.
 
         Args:
-            model: the network, trained in place.
+            model: the network, trained in place and on its own device.
             features: (rows, features) float32 in [-1, 1]; may be memory-mapped.
             labels: (rows,) int64 in [0, classes).
             plan: what to do.
@@ -104,23 +121,27 @@ class PrivateTraining:
             classes: number of labels, which sets where the released loss is clipped.
             learning_rate: at the first step; it falls linearly to 0 over the plan's steps.
             momentum: of SGD, in [0, 1).
+            processes: those that train this model together, each with the whole table.
         """
         self.model = model
-        self.features = features
-        self.labels = labels
+        shard = processes.shard(len(labels))
+        self.features, self.labels = np.asarray(features[shard]), np.asarray(labels[shard])
         self.plan = plan
         self.source = source
-        self.average = AveragedModel(model, multi_avg_fn=_update_average)
-        sgd = SGD(model.parameters(), lr=learning_rate, momentum=momentum)
-        self.optimizer = SecretNoiseOptimizer(sgd, plan, source)
-        self.scheduler = LinearLR(sgd, start_factor=1, end_factor=0, total_iters=plan.steps)
+        self.processes = processes
+        self.average = copy.deepcopy(model)
+        self.weights, self.average_weights = as_vector(model), as_vector(self.average)
+        self.learning_rate = learning_rate
+        sgd = SGD([self.weights], lr=learning_rate, momentum=momentum, foreach=False)
+        self.optimizer = SecretNoiseOptimizer(sgd, plan, source, processes)
         self.accountant = PRVAccountant()
         self.optimizer.attach_step_hook(self._account_step)
         self.monitors = Monitors(plan, len(labels))
-        self.past_epochs = 0
+        self.past_epochs = self.past_steps = 0
         self.loss_bound = loss_bound(classes)
         self._clipped_sum = clipped_sum_function(model)
-        self._steepest: npt.NDArray[np.int64] | None = None
+        # The rows of the last chunk and their norms, on the steepest of which clipping is probed.
+        self._last: tuple[npt.NDArray[np.int64], Array] | None = None
 
     @property
     def history(self) -> list[Steps]:
@@ -131,64 +152,88 @@ class PrivateTraining:
         """Take every step of the plan, yielding at the end of each epoch."""
         start = 0
         for number, end in enumerate(self.plan.epoch_ends, start=self.past_epochs + 1):
-            sums = sum((self._step() for _ in range(start, end)), np.zeros(2))
+            sums = sum((self._step(step) for step in range(start, end)), np.zeros(2))
             self._probe_clipping()
             yield self._release(number, start, end, sums)
             start = end
 
-    def _step(self) -> npt.NDArray[np.float64]:
-        """Take one step; return its noisy metric sums (loss / loss_bound, correct)."""
-        batch = poisson_batch(self.source, len(self.labels), self.plan.sample_rate)
-        metrics = self._sum_over(batch)
+    def _step(self, step: int) -> npt.NDArray[np.float64]:
+        """Take a step, numbered from 0; return its noisy metric sums (loss / loss_bound, correct).
+
+        Every process takes it, whatever its own batch holds.
+        """
+        metrics = self._sum_over(
+            poisson_batch(self.source, len(self.labels), self.plan.sample_rate)
+        )
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.learning_rate * (1 - step / self.plan.steps)
         self.optimizer.step()
-        self.scheduler.step()
-        self.average.update_parameters(self.model)
-        noisy = metrics + self.plan.metric_noise_multiplier * self.source.standard_normal(2)
-        self.monitors.batch_sizes.append(len(batch))
+        self._update_average(self.past_steps + step)
+        noisy = metrics + self.plan.metric_noise_multiplier * self._metric_noise()
         metric_noise = (noisy - metrics) / self.plan.metric_noise_multiplier
         self.monitors.watch_noise(self._gradient_noise(), metric_noise)
         return noisy
 
-    def _sum_over(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Put the batch's clipped gradient sum into the optimizer; return its exact metric sums.
+    def _metric_noise(self) -> npt.NDArray[np.float64]:
+        drawn = torch.from_numpy(self.source.standard_normal(2))
+        noise: npt.NDArray[np.float64] = self.processes.share(drawn).numpy()
+        return noise
 
-        Each row moves either metric sum by at most 1.
+    def _update_average(self, updates: int) -> None:
+        """Move the exponential average of the weights; early ones are forgotten faster."""
+        decay = min(0.9, (1 + updates) / (10 + updates)) if updates else 0.0
+        self.average_weights.data.lerp_(self.weights.data, 1 - decay)
+
+    def _sum_over(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Put the clipped gradient sum into the optimizer; return the exact metric sums.
+
+        Both are over the batches of all processes. Each row moves either metric sum by at most 1.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        metrics = np.zeros(2)
+        gradient: Array = None
+        sums = np.zeros(4)
         for start in range(0, max(1, len(batch)), CHUNK_ROWS):
-            part = self._clipped_sum_of(batch[start : start + CHUNK_ROWS])
-            for parameter, gradient in zip(self.model.parameters(), part.gradients, strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-            losses = part.losses.nan_to_num(nan=self.loss_bound).clamp(0, self.loss_bound)
-            metrics += [float(losses.sum()) / self.loss_bound, float(part.correct.sum())]
-            self._note_norms(batch[start : start + CHUNK_ROWS], part.norms)
-        return metrics
+            rows = batch[start : start + CHUNK_ROWS]
+            part = self._clipped_sum_of(rows)
+            gradient = part.gradient if gradient is None else gradient + part.gradient
+            xp = array_namespace(part.losses)
+            # A loss that is no number is not below the bound.
+            losses = xp.where(part.losses < self.loss_bound, part.losses, self.loss_bound)
+            loss, correct = (
+                float(xp.sum(losses)) / self.loss_bound,
+                int(xp.count_nonzero(part.correct)),
+            )
+            sums += [loss, correct, len(rows), part.not_finite]
+            if len(rows):
+                self._last = rows, part.norms
+        self.weights.grad = self.processes.add_up(torch.as_tensor(gradient))
+        *metrics, size, not_finite = self.processes.add_up(torch.from_numpy(sums)).numpy()
+        self.monitors.own_rows += len(batch)
+        self.monitors.batch_sizes.append(int(size))
+        self.monitors.not_finite += int(not_finite)
+        return np.array(metrics)
 
     def _clipped_sum_of(self, rows: npt.NDArray[np.int64]) -> ClippedSum:
+        features, labels = self.features[rows], self.labels[rows]
         return self._clipped_sum(
-            self.model,
-            torch.from_numpy(self.features[rows]),
-            torch.from_numpy(self.labels[rows]),
-            self.plan.max_grad_norm,
+            self._on_device(features), self._on_device(labels), self.plan.max_grad_norm
         )
 
-    def _note_norms(self, rows: npt.NDArray[np.int64], norms: Tensor) -> None:
-        """Remember the batch's steepest row, on which clipping is to be probed."""
-        finite = norms.nan_to_num(nan=0, posinf=0)
-        self.monitors.not_finite += len(rows) - int(torch.isfinite(norms).sum())
-        if len(rows):
-            self._steepest = rows[[int(finite.argmax())]]
+    def _on_device(self, array: npt.NDArray[Any]) -> Array:
+        """Return a numpy array as it is for a model on a CPU, as a tensor beside any other."""
+        device = self.weights.device
+        return array if device.type == "cpu" else torch.from_numpy(array).to(device)
 
     def _probe_clipping(self) -> None:
         """Hand the norm of one row's whole contribution to the monitors.
 
         It is measured on the gradient itself, not by the formula that chose the clip factor.
         """
-        if self._steepest is not None:
-            gradients = self._clipped_sum_of(self._steepest).gradients
-            norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-            self.monitors.clipped_norms.append(float(norm))
+        if self._last is not None:
+            rows, norms = self._last
+            xp = array_namespace(norms)
+            steepest = int(xp.argmax(xp.where(xp.isfinite(norms), norms, 0.0)))
+            gradient = self._clipped_sum_of(rows[[steepest]]).gradient
+            self.monitors.clipped_norms.append(float(xp.linalg.vector_norm(gradient)))
 
     def _gradient_noise(self) -> npt.NDArray[np.float64]:
         """The step's realised noise over its planned deviation: what was applied less the sum.
@@ -197,9 +242,12 @@ class PrivateTraining:
         a division by anything but the expected batch size all show.
         """
         deviation = self.plan.noise_multiplier * self.plan.max_grad_norm
-        applied = torch.cat([p.grad.flatten() for p in self.optimizer.params]).double()
-        summed = torch.cat([p.summed_grad.flatten() for p in self.optimizer.params]).double()
-        return ((applied * self.plan.expected_batch_size - summed) / deviation).numpy()
+        (weights,) = self.optimizer.params
+        applied, summed = weights.grad.cpu().numpy(), weights.summed_grad.cpu().numpy()
+        noise = np.multiply(applied, self.plan.expected_batch_size, dtype=np.float64)
+        noise -= summed
+        noise /= deviation
+        return noise
 
     def _account_step(self, optimizer: DPOptimizer) -> None:
         self.accountant.step(
@@ -228,8 +276,11 @@ def loss_bound(classes: int) -> float:
     return 4 * math.log(classes)
 
 
-@torch.no_grad()
-def _update_average(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
-    """Move the exponential average of the weights; early ones are forgotten faster."""
-    decay = min(0.9, (1 + int(updates)) / (10 + int(updates)))
-    torch._foreach_lerp_(averaged, current, 1 - decay)
+def as_vector(model: nn.Module) -> nn.Parameter:
+    """Return a model's parameters as one vector, of which they are views from now on.
+
+    One long tensor takes a step about as fast as one short one, and a model has many short ones.
+    """
+    vector = nn.Parameter(parameters_to_vector(model.parameters()).detach())
+    vector_to_parameters(vector.data, model.parameters())
+    return vector

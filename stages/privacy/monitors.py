@@ -12,6 +12,7 @@ norm and the number of gradients that were not finite are facts about single row
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,15 @@ CLIP_TOLERANCE = 1e-4
 Noise = npt.NDArray[np.float64]
 
 
+class _Past(NamedTuple):
+    noise: Noise
+    squares: float
+
+    def correlation(self, other: Noise) -> float:
+        """Standard normal. No noise at all is for the variance to find."""
+        return float(self.noise @ other) / math.sqrt(self.squares) if self.squares else 0.0
+
+
 class _NoiseStatistics:
     """Sums over noise that should be independent standard normal; each statistic is exact.
 
@@ -41,22 +51,23 @@ class _NoiseStatistics:
         self.steps = 0
         self._count = 0
         self._sum = self._squares = self._within = self._across = self._repeated = 0.0
-        self._first: Noise | None = None
-        self._previous: Noise | None = None
+        self._first = self._previous = _Past(np.empty(0), 0.0)
 
     def add(self, noise: Noise) -> None:
         self.steps += 1
         self._count += len(noise)
         self._sum += float(noise.sum())
-        self._squares += float(noise @ noise)
+        squares = float(noise @ noise)
+        self._squares += squares
         half = len(noise) // 2
-        self._within += _correlation(noise[0 : 2 * half : 2], noise[1 : 2 * half : 2])
-        if self._first is None or self._previous is None:
-            self._first = noise
+        even, odd = noise[0 : 2 * half : 2], noise[1 : 2 * half : 2]
+        self._within += _Past(even, float(even @ even)).correlation(odd)
+        if self.steps == 1:
+            self._first = _Past(noise, squares)
         else:
-            self._across += _correlation(self._previous, noise)
-            self._repeated += _correlation(self._first, noise)
-        self._previous = noise
+            self._across += self._previous.correlation(noise)
+            self._repeated += self._first.correlation(noise)
+        self._previous = _Past(noise, squares)
 
     @property
     def mean(self) -> float:
@@ -101,13 +112,14 @@ class Monitors:
     batch_sizes: list[int] = field(default_factory=list)
     clipped_norms: list[float] = field(default_factory=list)
     not_finite: int = 0
+    own_rows: int = 0
     _gradient: _NoiseStatistics = field(default_factory=_NoiseStatistics)
-    _metrics: _NoiseStatistics = field(default_factory=_NoiseStatistics)
+    _metrics: list[Noise] = field(default_factory=list)
 
     def watch_noise(self, gradient: Noise, metrics: Noise) -> None:
         """Take in one step's realised noise, each divided by its planned standard deviation."""
         self._gradient.add(gradient)
-        self._metrics.add(metrics)
+        self._metrics.append(metrics)
 
     def verdicts(self, history: Sequence[Steps]) -> dict[str, bool]:
         """Return whether each monitor passed.
@@ -116,7 +128,8 @@ class Monitors:
             history: what the accountant has heard of.
         """
         level = FALSE_ALARM / 10  # nine of the monitors below are statistical
-        gradient, metrics = self._gradient, self._metrics
+        gradient, metrics = self._gradient, _NoiseStatistics()
+        metrics.add(np.concatenate(self._metrics))
         return {
             "gradient noise: mean": _normal(gradient.mean) > level,
             "gradient noise: variance": _two_sided(gradient.variance) > level,
@@ -187,13 +200,8 @@ class Monitors:
     def _clipping_was_seen_to_work(self) -> bool:
         """Whether a probed row kept to the bound in every probe, and there was one."""
         bound = self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)
-        probed = bool(self.clipped_norms) or not any(self.batch_sizes)
+        probed = bool(self.clipped_norms) or not self.own_rows
         return probed and all(norm <= bound for norm in self.clipped_norms)
-
-
-def _correlation(given: Noise, other: Noise) -> float:
-    norm = float(np.linalg.norm(given))
-    return float(given @ other) / norm if norm else 0.0  # no noise at all is the variance's to find
 
 
 def _normal(value: float) -> float:

@@ -4,24 +4,25 @@ import secrets
 
 import numpy as np
 import numpy.typing as npt
-from randomgen import ChaCha
+from randomgen import AESCounter
 
 
-def random_source(simulation_seed: int | None) -> np.random.Generator:
+def random_source(simulation_seed: int | None, process: int = 0) -> np.random.Generator:
     """Return the generator that draws batches and noise.
 
     Args:
         simulation_seed: None for the real thing. A number makes the run repeatable, and whoever
             knows the number can replay the noise and subtract it.
+        process: number of the process, of which each is to have a stream of its own.
 
     Guarantee:
-        With None: ChaCha with 20 rounds, a cryptographically secure generator, under a 256-bit key
-        from the operating system that is never stored or printed (Bernstein 2008, "ChaCha, a
-        variant of Salsa20"). With a number: none.
+        With None: AES-128 in counter mode, a cryptographically secure generator (FIPS 197, SP
+        800-38A), under a key from the operating system that is never stored or printed. With a
+        number: none.
     """
     if simulation_seed is None:
-        return np.random.Generator(ChaCha(key=secrets.randbits(256)))
-    return np.random.Generator(np.random.PCG64(simulation_seed))
+        return np.random.Generator(AESCounter(key=secrets.randbits(128)))
+    return np.random.Generator(np.random.PCG64(simulation_seed).jumped(process))
 
 
 def poisson_batch(
@@ -37,4 +38,6 @@ def poisson_batch(
     count = source.binomial(rows, sample_rate)
     if count == rows:
         return np.arange(rows)
-    return np.sort(source.choice(rows, size=count, replace=False, shuffle=False))
+    batch: npt.NDArray[np.int64] = source.choice(rows, size=count, replace=False, shuffle=False)
+    batch.sort()
+    return batch

@@ -9,15 +9,15 @@ stops before their sum exceeds a bound stays valid when the plan was not fixed (
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import dp_accounting
 import numpy as np
 import numpy.typing as npt
-from dp_accounting.dp_event import RepeatAndSelectDpEvent
-from dp_accounting.privacy_accountant import NeighboringRelation
-from dp_accounting.rdp import RdpAccountant, compute_epsilon
 
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
 
 # Whole numbers, for which the subsampled Gaussian has a finite and fast sum: dense where the best
 # order of usual plans lies, and up to what ε of a few hundredths needs.
@@ -32,11 +32,16 @@ def renyi_curve(events: Sequence[Event]) -> Curve:
 
 
 def epsilon_of_curve(curve: Curve, delta: float) -> float:
-    """Return ε at δ of a Rényi curve; 0 where nothing was spent."""
+    """Return ε at δ of a Rényi curve; 0 where nothing was spent.
+
+    Canonne, Kamath & Steinke 2020, "The Discrete Gaussian for Differential Privacy", Prop. 12.
+    """
     if not curve.any():
         return 0.0
-    epsilon, _ = compute_epsilon(ORDERS, curve, delta)
-    return float(epsilon)
+    epsilons = curve + np.log1p(-1 / ORDERS) - np.log(delta * ORDERS) / (ORDERS - 1)
+    # Total variation is at most √(1 - e^-KL), and where δ is above that, ε is 0.
+    covered = np.expm1(-curve) > -(delta**2)
+    return max(0.0, float(np.where(covered, 0.0, epsilons).min()))
 
 
 def epsilon_renyi(events: Sequence[Event], delta: float) -> float:
@@ -44,34 +49,77 @@ def epsilon_renyi(events: Sequence[Event], delta: float) -> float:
     return epsilon_of_curve(renyi_curve(events), delta)
 
 
-def dp_event(event: Event) -> dp_accounting.DpEvent:
-    """Return the event in dp_accounting's terms."""
+def _curve_of(event: Event) -> Curve:
     match event:
         case Steps():
-            step: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+            return event.steps * _step_curve(event.noise_multiplier, event.sample_rate)
+        case DiscreteLaplace():
+            return _discrete_laplace_curve(event.epsilon)
+        case BestOfMany():
+            return _best_of_many_curve(event)
+
+
+def _step_curve(sigma: float, rate: float) -> Curve:
+    """Return one subsampled Gaussian step's curve.
+
+    Mironov, Talwar & Zhang 2019, "Rényi Differential Privacy of the Sampled Gaussian Mechanism":
+    at a whole order α, exp((α - 1)·RDP) = Σ_k C(α, k)·(1 - q)^(α - k)·q^k·exp(k(k - 1) / 2σ²).
+    """
+    if rate == 1:
+        return ORDERS / (2 * sigma**2)
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, ORDERS[-1] + 1)))])
+    divergences = []
+    for order in ORDERS.astype(int):
+        k = np.arange(order + 1)
+        log_choices = log_factorials[order] - log_factorials[k] - log_factorials[order - k]
+        log_chances = log_choices + k * math.log(rate) + (order - k) * math.log1p(-rate)
+        terms = log_chances + k * (k - 1) / (2 * sigma**2)
+        divergences.append(np.logaddexp.reduce(terms) / (order - 1))
+    return np.array(divergences)
+
+
+def _discrete_laplace_curve(epsilon: float) -> Curve:
+    """On integers one apart, the privacy loss is +ε or -ε, with the odds e^ε : 1.
+
+    The divergence of order α is log((p^α·r^(1 - α) + r^α·p^(1 - α))) / (α - 1) where
+    p = e^ε / (1 + e^ε) and r = 1 - p.
+    """
+    log_r = -np.logaddexp(0, epsilon)
+    log_p = epsilon + log_r
+    with_row = ORDERS * log_p + (1 - ORDERS) * log_r
+    without = ORDERS * log_r + (1 - ORDERS) * log_p
+    return np.logaddexp(with_row, without) / (ORDERS - 1)
+
+
+def _best_of_many_curve(event: BestOfMany) -> Curve:
+    """Papernot & Steinke 2022, "Hyperparameter Tuning with Rényi Differential Privacy", Thm. 2."""
+    # Takes most of a second to import, and only this needs it here.
+    from dp_accounting import ComposedDpEvent  # noqa: PLC0415
+    from dp_accounting.dp_event import RepeatAndSelectDpEvent  # noqa: PLC0415
+    from dp_accounting.privacy_accountant import NeighboringRelation  # noqa: PLC0415
+    from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415
+
+    # A row's counts are, on randomized response's bit, its flip.
+    counts = any(isinstance(part, DiscreteLaplace) for part in event.events)
+    relation = NeighboringRelation.REPLACE_ONE if counts else NeighboringRelation.ADD_OR_REMOVE_ONE
+    once = ComposedDpEvent([dp_event(part) for part in event.events])
+    accountant = RdpAccountant(ORDERS, relation)
+    accountant.compose(RepeatAndSelectDpEvent(once, event.mean, event.shape))
+    return np.array(accountant.rdp)
+
+
+def dp_event(event: Event) -> "DpEvent":
+    """Return steps or counts in dp_accounting's terms."""
+    import dp_accounting  # noqa: PLC0415 - see above
+
+    match event:
+        case Steps():
+            step: DpEvent = dp_accounting.GaussianDpEvent(event.noise_multiplier)
             if event.sample_rate < 1:
                 step = dp_accounting.PoissonSampledDpEvent(event.sample_rate, step)
             return dp_accounting.SelfComposedDpEvent(step, event.steps)
         case DiscreteLaplace():
-            # On integers one apart, the privacy loss of discrete Laplace noise is +ε or -ε with the
-            # odds e^ε : 1, which is randomized response on one bit with noise 2 / (1 + e^ε).
-            noise = 2 / (1 + math.exp(event.epsilon))
-            return dp_accounting.RandomizedResponseDpEvent(noise, 2)
+            # Randomized response on one bit with noise 2 / (1 + e^ε).
+            return dp_accounting.RandomizedResponseDpEvent(2 / (1 + math.exp(event.epsilon)), 2)
         case BestOfMany():
-            once = dp_accounting.ComposedDpEvent([dp_event(part) for part in event.events])
-            return RepeatAndSelectDpEvent(once, event.mean, event.shape)
-
-
-def _curve_of(event: Event) -> Curve:
-    accountant = RdpAccountant(ORDERS, _relation(event))
-    accountant.compose(dp_event(event))
-    return np.array(accountant.rdp)
-
-
-def _relation(event: Event) -> NeighboringRelation:
-    """Add or remove a row; for a row's counts that is, on randomized response's bit, its flip."""
-    while isinstance(event, BestOfMany):
-        event = event.events[0]
-    if isinstance(event, DiscreteLaplace):
-        return NeighboringRelation.REPLACE_ONE
-    return NeighboringRelation.ADD_OR_REMOVE_ONE
+            raise TypeError("expected steps or counts, got many of them")

@@ -48,7 +48,20 @@ def read_batches(path: str | Path, schema: Schema) -> Iterator[pa.RecordBatch]:
             no rows, or has a cell that the schema does not allow. The message shows the first bad
             lines.
     """
-    cells = _ahead(_read_cells(path, schema))
+    yield from _ahead(_typed_batches(path, schema))
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Make the next batch on a second core while the caller works on this one."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, batches, None)
+            yield batch
+
+
+def _typed_batches(path: str | Path, schema: Schema) -> Iterator[pa.RecordBatch]:
+    cells = _read_cells(path, schema)
     for first_line, batch in cells:
         try:
             typed = _typed_batch(batch, schema)
@@ -56,15 +69,6 @@ def read_batches(path: str | Path, schema: Schema) -> Iterator[pa.RecordBatch]:
             rest = chain([(first_line, batch)], cells)
             raise UserError(_bad_cells_message(path, bad.field, rest)) from None
         yield typed
-
-
-def _ahead(batches: Iterator[_Cells]) -> Iterator[_Cells]:
-    """Read the next batch on a second core while the caller works on this one."""
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = reader.submit(next, batches, None)
-            yield batch
 
 
 def _read_cells(path: str | Path, schema: Schema) -> Iterator[_Cells]:

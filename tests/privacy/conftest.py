@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.model import Architecture, build_model
+from stages.model import Architecture
+from stages.network import build_network
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,7 +18,7 @@ def make_model():
     """Return a function that builds the pipeline's own network."""
 
     def make(features=6, classes=3, hidden_sizes=(8, 5), activation="relu"):
-        return build_model(Architecture(features, classes, hidden_sizes, activation), init_seed=1)
+        return build_network(Architecture(features, classes, hidden_sizes, activation), init_seed=1)
 
     return make
 

@@ -14,6 +14,10 @@ import dp_accounting
 import numpy as np
 import pytest
 from dp_accounting.pld import PLDAccountant
+from dp_accounting.privacy_accountant import NeighboringRelation
+from dp_accounting.rdp import RdpAccountant, compute_epsilon
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opacus.accountants import GaussianAccountant, PRVAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -29,8 +33,8 @@ from stages.privacy.accounting import (
     epsilon_pld,
     epsilon_prv,
 )
-from stages.privacy.events import Steps
-from stages.privacy.renyi import dp_event, epsilon_renyi
+from stages.privacy.events import DiscreteLaplace, Steps, with_more_noise
+from stages.privacy.renyi import ORDERS, dp_event, epsilon_renyi, renyi_curve
 
 RATE, STEPS, EPSILON, DELTA = 64 / 1070, 418, 3.5, 1e-5
 
@@ -311,9 +315,52 @@ def test_the_curve_rises_and_ends_at_what_was_spent(golden):
     assert curve == sorted(curve)
     assert 0 < curve[0] < 0.5 * curve[-1]
     assert curve[-1] == spent.epsilon
-    # The second point is ε of the first hundred steps.
+    # The second point is ε of the first hundred steps, or up to 0.1 % more.
     first_hundred = [Steps(golden[0].noise_multiplier, RATE, 100)]
-    assert curve[1] == pytest.approx(epsilon_pld(first_hundred, DELTA, scale=spent.epsilon))
+    exact = epsilon_pld(first_hundred, DELTA, scale=spent.epsilon)
+    assert exact <= curve[1] <= 1.001 * exact
+
+
+def test_the_curve_of_full_batches_is_that_of_the_accountant(full_batch):
+    spent = account(full_batch, DELTA, EPSILON)
+    curve = epsilon_curve([], full_batch, [1, 7, 20], spent)
+    for point, steps in zip(curve, (1, 7), strict=False):
+        part = [Steps(full_batch[0].noise_multiplier, 1.0, steps)]
+        exact = epsilon_pld(part, DELTA, scale=spent.epsilon)
+        assert point == pytest.approx(exact, rel=1e-4)
+
+
+events = st.one_of(
+    st.builds(
+        Steps,
+        noise_multiplier=st.floats(0.5, 100),
+        sample_rate=st.floats(1e-4, 1) | st.just(1.0),
+        steps=st.integers(1, 5000),
+    ),
+    st.builds(DiscreteLaplace, epsilon=st.floats(1e-3, 20)),
+)
+
+
+def google_curve(event):
+    relation = (
+        NeighboringRelation.REPLACE_ONE
+        if isinstance(event, DiscreteLaplace)
+        else NeighboringRelation.ADD_OR_REMOVE_ONE
+    )
+    accountant = RdpAccountant(ORDERS, relation)
+    return np.array(accountant.compose(dp_event(event)).rdp)
+
+
+@given(events)
+@settings(deadline=None, max_examples=60)
+def test_renyi_curves_are_googles(event):
+    theirs = google_curve(event)
+    np.testing.assert_allclose(renyi_curve([event]), theirs, rtol=1e-6, atol=1e-15)
+    epsilon, _ = compute_epsilon(ORDERS, theirs, DELTA)
+    assert epsilon_renyi([event], DELTA) == pytest.approx(epsilon, rel=1e-6, abs=1e-9)
+    # Another mechanism's curve would be seen.
+    louder = with_more_noise(event, 1.001)
+    assert not np.allclose(renyi_curve([louder]), theirs, rtol=1e-4, atol=0)
 
 
 def test_the_curve_of_two_runs_goes_from_one_into_the_other(full_batch):

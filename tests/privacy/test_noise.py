@@ -9,7 +9,8 @@ import random
 
 import numpy as np
 import pytest
-from randomgen import ChaCha
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from randomgen import AESCounter
 from scipy import stats
 
 from stages.privacy.noise import poisson_batch, random_source
@@ -82,19 +83,33 @@ def test_a_secret_source_ignores_every_public_seed():
     assert not np.array_equal(draw(), draw())
 
 
-def test_a_secret_source_is_chacha_with_20_rounds():
-    generator = random_source(None).bit_generator
-    assert isinstance(generator, ChaCha)
-    assert generator.state["state"]["rounds"] == 20
+def test_a_secret_source_is_aes():
+    assert isinstance(random_source(None).bit_generator, AESCounter)
 
 
-def test_secret_keys_use_all_256_bits():
-    # Sixty random bits are all equal with chance 2^-59, one of 256 such sets with chance 4e-16.
-    keys = np.array(
-        [random_source(None).bit_generator.state["state"]["keysetup"] for _ in range(60)]
-    )
-    assert np.bitwise_or.reduce(keys).tolist() == [0xFFFFFFFF] * 8
-    assert np.bitwise_and.reduce(keys).tolist() == [0] * 8
+def aes_in_counter_mode(key, blocks):
+    """The oracle: AES-128 of the counters 0, 1, 2, …, as another library computes it."""
+    aes = Cipher(algorithms.AES(key.to_bytes(16, "little")), modes.ECB()).encryptor()
+    counters = b"".join(counter.to_bytes(16, "little") for counter in range(blocks))
+    return aes.update(counters)
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_its_bits_are_aes_128_in_counter_mode(hardware):
+    key = 0x0F0E0D0C0B0A09080706050403020100
+    generator = AESCounter(key=key)
+    generator.use_aesni = hardware and generator.use_aesni
+    bits = generator.random_raw(200).tobytes()
+    assert bits == aes_in_counter_mode(key, 100)
+    assert bits != aes_in_counter_mode(key + 1, 100)
+
+
+def test_secret_keys_use_all_128_bits():
+    # Sixty random bits are all equal with chance 2^-59, one of 128 such sets with chance 2e-16.
+    # The first two of the 22 words of AES' key schedule are the key itself.
+    keys = np.array([random_source(None).bit_generator.state["s"]["seed"][:2] for _ in range(60)])
+    assert np.bitwise_or.reduce(keys).tolist() == [0xFFFFFFFFFFFFFFFF] * 2
+    assert np.bitwise_and.reduce(keys).tolist() == [0] * 2
 
 
 def test_a_simulation_repeats_and_another_seed_differs():

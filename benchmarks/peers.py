@@ -1,0 +1,174 @@
+"""One training step as others take it: plain PyTorch, Opacus twice, jax-privacy; and as we do.
+
+Each maker returns a function that takes one step of the same network on the same table.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax_privacy
+import numpy as np
+import numpy.typing as npt
+import opacus
+import optax
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from stages.model import Architecture
+from stages.network import build_network
+from stages.privacy.dp_sgd import PrivateTraining
+from stages.privacy.noise import random_source
+from stages.privacy.plan import Plan
+from stages.tabular.store import Features, Labels
+
+Step = Callable[[], object]
+Maker = Callable[[Features, Labels, int], Step]
+
+NOISE_MULTIPLIER = 1.0
+MAX_GRAD_NORM = 1.0
+LEARNING_RATE = 1e-3
+MOMENTUM = 0.8
+
+
+def network(features: Features) -> nn.Sequential:
+    """Return the network that every contender trains: the sample's default."""
+    return build_network(Architecture(features.shape[1], 2, [128, 64], "relu"))
+
+
+def plain(features: Features, labels: Labels, batch_size: int) -> Step:
+    """No privacy: indexed tensors and fused Adam, the fastest usual loop."""
+    model = network(features)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
+    x, y = torch.from_numpy(features), torch.from_numpy(labels)
+
+    def step() -> None:
+        rows = torch.randint(len(y), (batch_size,))
+        loss = functional.cross_entropy(model(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def ours(features: Features, labels: Labels, batch_size: int) -> Step:
+    """This project's: everything that a step of `dvc repro` does, its monitors included."""
+    endless = 10**9
+    plan = Plan(
+        train_size=len(labels),
+        sample_rate=batch_size / len(labels),
+        steps=endless,
+        expected_batch_size=batch_size,
+        noise_multiplier=NOISE_MULTIPLIER,
+        metric_noise_multiplier=5 * NOISE_MULTIPLIER,
+        max_grad_norm=MAX_GRAD_NORM,
+        delta=1e-5,
+    )
+    training = PrivateTraining(
+        network(features),
+        features,
+        labels,
+        plan,
+        random_source(None),
+        classes=2,
+        learning_rate=LEARNING_RATE,
+        momentum=MOMENTUM,
+    )
+    return lambda: training._step(0)
+
+
+def opacus_hooks(features: Features, labels: Labels, batch_size: int) -> Step:
+    """Opacus as its tutorials use it: a DataLoader and `make_private`."""
+    model, optimizer, loader = _made_private(features, labels, batch_size)
+    batches = _endless(loader)
+
+    def step() -> None:
+        x, y = next(batches)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def opacus_ghost(features: Features, labels: Labels, batch_size: int) -> Step:
+    """Opacus with ghost clipping: two backward passes, no gradient per example."""
+    model, optimizer, criterion, loader = _made_private(
+        features, labels, batch_size, grad_sample_mode="ghost", criterion=nn.CrossEntropyLoss()
+    )
+    batches = _endless(loader)
+
+    def step() -> None:
+        x, y = next(batches)
+        optimizer.zero_grad()
+        criterion(model(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def _made_private(features: Features, labels: Labels, batch_size: int, **mode: Any) -> Any:
+    model = network(features)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    table = TensorDataset(torch.from_numpy(features), torch.from_numpy(labels))
+    return opacus.PrivacyEngine().make_private(
+        module=model,
+        optimizer=optimizer,
+        data_loader=DataLoader(table, batch_size=batch_size),
+        noise_multiplier=NOISE_MULTIPLIER,
+        max_grad_norm=MAX_GRAD_NORM,
+        **mode,
+    )
+
+
+def _endless(loader: DataLoader[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    while True:
+        yield from loader
+
+
+def jax_clipped_grad(features: Features, labels: Labels, batch_size: int) -> Step:
+    """jax-privacy's `clipped_grad`, compiled, with optax; batches of a fixed size suit it best."""
+    model = network(features)
+    params = [tensor.detach().numpy() for tensor in model.parameters()]
+    optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
+
+    def loss(params: list[jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+        for weight, bias in zip(params[:-2:2], params[1:-2:2], strict=True):
+            x = jax.nn.relu(x @ weight.T + bias)
+        logits = x @ params[-2].T + params[-1]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    gradient = jax_privacy.clipped_grad(loss, l2_clip_norm=MAX_GRAD_NORM, batch_argnums=(1, 2))
+
+    @jax.jit
+    def update(params: Any, state: Any, key: jax.Array, x: jax.Array, y: jax.Array) -> Any:
+        key, *keys = jax.random.split(key, len(params) + 1)
+        deviation = NOISE_MULTIPLIER * MAX_GRAD_NORM
+        noisy = [
+            (total + deviation * jax.random.normal(each, total.shape)) / batch_size
+            for total, each in zip(gradient(params, x, y), keys, strict=True)
+        ]
+        updates, state = optimizer.update(noisy, state)
+        return optax.apply_updates(params, updates), state, key
+
+    source = np.random.default_rng(0)
+    held = [params, optimizer.init(params), jax.random.key(0)]
+
+    def step() -> None:
+        rows: npt.NDArray[np.int64] = source.integers(len(labels), size=batch_size)
+        held[:] = update(*held, features[rows], labels[rows].astype(np.int32))
+        jax.block_until_ready(held)
+
+    return step
+
+
+CONTENDERS: dict[str, Maker] = {
+    "plain PyTorch": plain,
+    "this project": ours,
+    "Opacus, hooks": opacus_hooks,
+    "Opacus, ghost": opacus_ghost,
+    "jax-privacy": jax_clipped_grad,
+}

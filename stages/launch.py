@@ -1,0 +1,39 @@
+"""Run a stage in one process or, under torchrun, in several: `python -m stages.launch 4 train`."""
+
+import logging
+import os
+import runpy
+import sys
+
+
+def main() -> None:
+    processes, stage = sys.argv[1:]
+    module = f"stages.{stage}"
+    # Whatever is no number above 1 is left for the stage to complain about.
+    if processes.isdecimal() and int(processes) > 1:
+        _torchrun(int(processes), module)
+    else:
+        sys.argv = [module]
+        runpy.run_module(module, run_name="__main__")
+
+
+def _torchrun(processes: int, module: str) -> None:
+    # Only several processes need it, and it takes seconds to import.
+    from torch.distributed.elastic.multiprocessing.errors import (  # noqa: PLC0415
+        ChildFailedError,
+    )
+    from torch.distributed.run import main as torchrun  # noqa: PLC0415
+
+    # Its log and its traceback would bury the message of the process that failed.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # which it would choose and warn of
+    try:
+        torchrun(["--standalone", f"--nproc-per-node={processes}", "-m", module])
+    except ChildFailedError as error:
+        if 0 not in error.failures:
+            print(f"error: process {min(error.failures)} of {processes} failed.", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
