@@ -139,9 +139,11 @@ def jax_clipped_grad(features: Features, labels: Labels, batch_size: int) -> Ste
         for weight, bias in zip(params[:-2:2], params[1:-2:2], strict=True):
             x = jax.nn.relu(x @ weight.T + bias)
         logits = x @ params[-2].T + params[-1]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y)
 
-    gradient = jax_privacy.clipped_grad(loss, l2_clip_norm=MAX_GRAD_NORM, batch_argnums=(1, 2))
+    gradient = jax_privacy.clipped_grad(
+        loss, l2_clip_norm=MAX_GRAD_NORM, batch_argnums=(1, 2), keep_batch_dim=False
+    )
 
     @jax.jit
     def update(params: Any, state: Any, key: jax.Array, x: jax.Array, y: jax.Array) -> Any:

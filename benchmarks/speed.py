@@ -1,7 +1,8 @@
 """How fast, and how large: the project beside its peers, in one run. `make bench`, or `QUICK=1`.
 
 Whatever is compared takes turns, in rounds, on the same machine under the same load; a ratio is the
-median of the rounds' ratios. One thread each. Writes `benchmarks/RESULTS.md`.
+median of the rounds' ratios. One thread each. Writes `benchmarks/RESULTS.md`. Commands of the
+project run in its own environment, the first on PATH, and its peers in the benchmark's.
 """
 
 import os
@@ -98,7 +99,8 @@ def _steps(sizes: Sequence[tuple[int, int]]) -> Iterator[str]:
             f"{1000 * statistics.median(seconds):.3g} ({_ratio(seconds, times['plain PyTorch'])})"
             for seconds in times.values()
         ]
-        yield f"| {rows:,} / {batch:,} | {rows / batch:.0f} | " + " | ".join(cells) + " |"
+        size = f"{rows:,} / {batch:,}"
+        yield f"| {size} | {rows / batch:.0f} | " + " | ".join(cells) + " |"
     yield "\n| an epoch, seconds | " + " | ".join(CONTENDERS) + " |"
     yield "| --- |" + " --- |" * len(CONTENDERS)
     for (rows, batch), times in found.items():
@@ -121,7 +123,7 @@ def _flatness() -> Iterator[str]:
     steps = {rows: CONTENDERS["this project"](*_random_table(rows), batch) for rows in (few, many)}
     times = _in_turns({str(rows): step for rows, step in steps.items()})
     yield (
-        f"\nThis project's step at {many:,} rows ÷ at {few:,} rows, both with batches of {batch:,}: "
+        f"\nThis project's step at {many:,} rows ÷ at {few:,} rows, with batches of {batch:,}: "
         f"**{_ratio(times[str(many)], times[str(few)])}** (target ≤ 1.2).\n"
     )
 
@@ -164,7 +166,7 @@ def _pipeline(scratch: Path) -> Iterator[str]:
     notebook = [sys.executable, "-m", "benchmarks.notebook"]
     commands = {
         "`dvc repro -f`": ["dvc", "repro", "-f"],
-        '`python -c "import torch, opacus"`': [sys.executable, "-c", "import torch, opacus"],
+        '`python -c "import torch, opacus"`': ["python", "-c", "import torch, opacus"],
         "the usual notebook as a script": [
             *notebook,
             "data/sample_medical_data.csv",
@@ -248,7 +250,7 @@ def _watching(pid: int) -> Iterator[list[float]]:
 def _tables(scratch: Path, sizes: Sequence[int]) -> Iterator[str]:
     project = scratch / "project"
     pandas = "import pandas, sys; pandas.read_csv(sys.argv[1])"
-    floor = _run([sys.executable, "-c", "import stages.train"], project)
+    floor = _run(["python", "-c", "import stages.train"], project)
     yield "## Large tables\n"
     yield (
         "`preprocess` against `pandas.read_csv`, each a process of its own; then a training of 20 "
@@ -265,9 +267,9 @@ def _tables(scratch: Path, sizes: Sequence[int]) -> Iterator[str]:
         _point_at(project, table, rows)
         ours, theirs = [], []
         for _ in range(max(2, PIPELINE_ROUNDS // 2)):
-            ours.append(_run([sys.executable, "-m", "stages.preprocess"], project))
+            ours.append(_run(["python", "-m", "stages.preprocess"], project))
             theirs.append(_run([sys.executable, "-c", pandas, str(table)], project))
-        train = _run([sys.executable, "-m", "stages.train"], project)
+        train = _run(["python", "-m", "stages.train"], project)
         seconds = [[run.seconds for run in runs] for runs in (ours, theirs)]
         yield (
             f"| {rows:,} | {table.stat().st_size / 1e6:.0f} MB "

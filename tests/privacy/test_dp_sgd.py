@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
+from stages import network
 from stages.privacy import dp_sgd
 from stages.privacy.dp_sgd import PrivateTraining, loss_bound
 from stages.privacy.gradients import clipped_sum_function
@@ -388,6 +389,20 @@ def test_noise_of_the_curves_has_the_stated_deviation(prepare):
         assert half_normal_fits(np.array(values), deviation)
         for wrong in (0.75, 1.25):
             assert not half_normal_fits(np.array(values), wrong * deviation)
+
+
+def test_training_on_tensors_is_training_on_arrays(prepare, monkeypatch):
+    # On a GPU the rows and weights are tensors; here they are, on the CPU.
+    on_arrays = train(prepare(HALVES))
+    monkeypatch.setattr(network, "as_array", torch.Tensor.detach)
+    monkeypatch.setattr(PrivateTraining, "_on_device", lambda _, array: torch.from_numpy(array))
+    on_tensors = prepare(HALVES)
+    assert isinstance(on_tensors._clipped_sum_of(np.arange(3)).norms, torch.Tensor)
+    curve, trained = train(on_tensors)
+    assert largest_difference(trained, on_arrays[1]) < 1e-6
+    for epoch, other in zip(curve, on_arrays[0], strict=True):
+        assert (epoch.loss, epoch.accuracy) == pytest.approx((other.loss, other.accuracy))
+    assert on_tensors.monitors.require_passed(on_tensors.history)
 
 
 # --- its input -----------------------------------------------------------------------------------
