@@ -51,17 +51,21 @@ Seconds = list[float]
 def main() -> None:
     threadpool_limits(1)
     torch.set_num_threads(1)
+    lines = []
     with tempfile.TemporaryDirectory() as scratch:
-        sections = [
-            _machine(),
-            *_steps(SIZES[:3] if QUICK else SIZES),
-            *_pipeline(Path(scratch)),
-            *_tables(Path(scratch), TABLES[:1] if QUICK else TABLES),
-        ]
-    text = "\n".join(["# Benchmarks", "", *sections])
-    print(text)
+        for line in _results(Path(scratch)):
+            print(line, flush=True)
+            lines.append(line)
     if not QUICK:
-        RESULTS.write_text(text + "\n", "utf-8")
+        RESULTS.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _results(scratch: Path) -> Iterator[str]:
+    yield "# Benchmarks\n"
+    yield _machine()
+    yield from _steps(SIZES[:3] if QUICK else SIZES)
+    yield from _pipeline(scratch)
+    yield from _tables(scratch, TABLES[:1] if QUICK else TABLES)
 
 
 def _machine() -> str:
