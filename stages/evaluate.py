@@ -8,14 +8,14 @@ import numpy as np
 
 from stages.errors import run
 from stages.files import read_json, write_csv, write_json
-from stages.model import load_model, predict_probabilities
+from stages.model import Model, load_model, predict_probabilities
 from stages.params import Params, load_params
 from stages.privacy.ledger import Booking, book
 from stages.privacy.odometer import Spend
 from stages.privacy.release import CountRelease, Counts, Table
 from stages.reporting.metrics import all_metrics, count_rows, intervals, possible_cells
 from stages.reporting.tables import cell_rows, confusion_rows, roc_rows
-from stages.tabular.store import load_side
+from stages.tabular.store import Features, Labels, load_side
 
 PREPARED = Path("data/prepared")
 CLASSIFIER = Path("models/classifier")
@@ -29,10 +29,10 @@ def main() -> None:
     model, description = load_model(CLASSIFIER)
     features, labels = load_side(PREPARED, "test")
 
-    probabilities = np.concatenate(list(predict_probabilities(model, features)))
-    counts = count_rows(labels, probabilities)
+    counts = _count(model, features, labels)
     if params.exact_metrics:
         table: Table = counts.astype(np.float64)
+        probabilities = np.concatenate(list(predict_probabilities(model, features)))
         metrics = _exact(table, labels, probabilities)
     else:
         table, metrics = _private(counts, params, description["privacy"])
@@ -42,6 +42,16 @@ def main() -> None:
     write_csv("plots/confusion.csv", confusion_rows(table, description["classes"]))
     write_csv("plots/roc.csv", roc_rows(table))
     write_json("metrics/evaluate.json", metrics)
+
+
+def _count(model: Model, features: Features, labels: Labels) -> Counts:
+    """Count all rows, of which a chunk is held at a time."""
+    counts, start = np.zeros((), dtype=np.int64), 0
+    for probabilities in predict_probabilities(model, features):
+        end = start + len(probabilities)
+        counts = counts + count_rows(labels[start:end], probabilities)
+        start = end
+    return counts
 
 
 def _private(

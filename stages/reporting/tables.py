@@ -10,6 +10,9 @@ from stages.reporting.metrics import BIN_EDGES, BINS, Table, roc_curve
 
 Rows = list[dict[str, Any]]
 
+# As many made-up people as Git and a browser take with ease.
+MOST_ROWS = 10_000
+
 
 def cell_rows(table: Table, classes: Sequence[str]) -> Rows:
     """Return a row per cell of a (classes, classes, BINS) table."""
@@ -35,9 +38,12 @@ def table_of(cells: Sequence[dict[str, str]]) -> tuple[Table, list[str]]:
 def confusion_rows(table: Table, classes: Sequence[str]) -> Rows:
     """Return one row per counted person, as DVC's `confusion` template wants it.
 
-    They are made up from the released counts, rounded: no row stands for a real one.
+    They are made up from the released counts, rounded: no row stands for a real one. Of more than
+    `MOST_ROWS` they are the proportions.
     """
-    confusion: npt.NDArray[np.int64] = table.sum(axis=2).round().astype(np.int64)
+    counts = table.sum(axis=2)
+    shown = counts * min(1.0, MOST_ROWS / max(1.0, float(counts.sum())))
+    confusion: npt.NDArray[np.int64] = shown.round().astype(np.int64)
     return [
         {"actual": classes[label], "predicted": classes[predicted]}
         for (label, predicted), rows in np.ndenumerate(confusion)

@@ -58,6 +58,14 @@ def test_rows_are_rounded_by_total_not_by_cell():
     assert len(confusion_rows(table, ["low", "high"])) == 4 * 2
 
 
+def test_a_large_table_is_shown_in_proportion():
+    table = np.zeros((2, 2, BINS))
+    table[0, 0, -1], table[1, 0, 0], table[1, 1, -1] = 7e6, 1e6, 2e6
+    rows = confusion_rows(table, ["low", "high"])
+    counted = Counter((row["actual"], row["predicted"]) for row in rows)
+    assert counted == {("low", "low"): 7_000, ("high", "low"): 1_000, ("high", "high"): 2_000}
+
+
 def test_an_empty_table_has_no_confusion_rows():
     assert confusion_rows(np.zeros((2, 2, BINS)), ["low", "high"]) == []
 
