@@ -5,13 +5,16 @@ between them are on the data owner's side of the promise.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from stages.errors import BrokenGuaranteeError
 
 # How long to wait for the others: the slowest shard of the largest batch takes less.
 TIMEOUT = timedelta(minutes=30)
@@ -63,13 +66,30 @@ class Processes:
         if self.size == 1:
             return tensor
         common = tensor.to(self.device)  # NCCL knows tensors on GPUs only
-        exchange(common)
+        with _others_may_fail():
+            exchange(common)
         return common.to(tensor.device)
 
     def wait_for_all(self) -> None:
-        """Return when every process has come here, which one that failed never does."""
+        """Return when every process has come here.
+
+        Raises:
+            BrokenGuaranteeError: one has failed.
+        """
         if self.size > 1:
-            dist.barrier()
+            with _others_may_fail():
+                dist.barrier()
+
+
+@contextmanager
+def _others_may_fail() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError:
+        raise BrokenGuaranteeError(
+            "another of the processes failed. Nothing was written. To see why, set `processes: 1` "
+            "and run again."
+        ) from None
 
 
 ALONE = Processes(rank=0, size=1, device=torch.device("cpu"))
