@@ -44,8 +44,8 @@ from stages.privacy.gradients import clipped_sum_function
 from stages.privacy.noise import random_source
 from stages.privacy.plan import Plan
 from stages.privacy.renyi import dp_event
-from stages.tabular.store import load_schema, load_side
-from stages.train import PREPARED, plan_for
+from stages.tabular.store import load_side
+from stages.train import PREPARED, architecture_for, plan_for
 
 # A mechanism that is as private as claimed is refuted in at most 1 of 20 audits.
 CONFIDENCE = 0.95
@@ -426,13 +426,7 @@ def configured_subject() -> Subject:
     """Return the training of a new run by params.yaml on the prepared table."""
     params = load_params()
     features, labels = load_side(PREPARED, "train")
-    schema = load_schema(PREPARED)
-    shape = Architecture(
-        features=len(schema.feature_names),
-        classes=len(schema.class_names),
-        hidden_sizes=params.hidden_sizes,
-        activation=params.activation,
-    )
+    shape = architecture_for(params)
     return Subject(features, labels, shape, plan_for(params, len(labels)), params.init_seed)
 
 

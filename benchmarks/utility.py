@@ -12,16 +12,17 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from tqdm import tqdm
 
-from stages.model import Architecture, predict_probabilities
+from stages.model import predict_probabilities
 from stages.network import as_arrays, build_network
 from stages.params import Params, load_params
+from stages.privacy.auto import Settings
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import PrivateTraining
 from stages.privacy.events import Steps
 from stages.privacy.noise import random_source
 from stages.privacy.plan import Plan
-from stages.tabular.store import load_schema, load_side
-from stages.train import PREPARED, plan_for
+from stages.tabular.store import load_side
+from stages.train import PREPARED, architecture_for, plan_for, settings_for
 
 RUNS = 20
 
@@ -29,6 +30,7 @@ RUNS = 20
 def main() -> None:
     params = load_params()
     torch.set_num_threads(1)
+    settings = settings_for(params, params.train_size or 0)
     whole = plan_for(params, params.train_size or 0)
     without_curves = replace(
         whole,
@@ -36,8 +38,8 @@ def main() -> None:
         metric_noise_multiplier=1e9,
     )
     plans = {
-        "new run": [whole],
-        "new run that keeps its curves to itself": [without_curves],
+        "new run": [(whole, settings)],
+        "new run that keeps its curves to itself": [(without_curves, settings)],
         "continued, ε = 1, 2, then the target": list(_continued(params)),
     }
     print(f"{RUNS} simulated runs each, mean ± standard error, at ε = {params.target_epsilon:g}")
@@ -51,21 +53,22 @@ def main() -> None:
         print(f"{name:42}{cells[0]:>18}{cells[1]:>18}")
 
 
-def _continued(params: Params) -> Iterator[Plan]:
-    """Yield the plans of three runs of which each goes on from the one before."""
+def _continued(params: Params) -> Iterator[tuple[Plan, Settings]]:
+    """Yield plans and settings of three runs of which each goes on from the one before."""
     past: list[Steps] = []
     for epsilon in (1.0, 2.0, params.target_epsilon):
         stage = params.model_copy(update={"target_epsilon": epsilon})
+        settings = settings_for(stage, params.train_size or 0, past)
         plan = plan_for(stage, params.train_size or 0, past)
         past.append(plan.planned)
-        yield plan
+        yield plan, settings
 
 
-def _run(params: Params, plans: Sequence[Plan], seed: int) -> tuple[float, float]:
+def _run(params: Params, plans: Sequence[tuple[Plan, Settings]], seed: int) -> tuple[float, float]:
     """Train by the plans one after the other; return exact test accuracy and log loss."""
     checkpoint = None
-    for number, plan in enumerate(plans):
-        training = _training(params, plan, seed=1000 * number + seed)
+    for number, (plan, settings) in enumerate(plans):
+        training = _training(params, plan, settings, seed=1000 * number + seed)
         if checkpoint:
             restore(training, checkpoint)
         for _ in training.epochs():
@@ -82,12 +85,9 @@ def _run(params: Params, plans: Sequence[Plan], seed: int) -> tuple[float, float
     )
 
 
-def _training(params: Params, plan: Plan, seed: int) -> PrivateTraining:
+def _training(params: Params, plan: Plan, settings: Settings, seed: int) -> PrivateTraining:
     features, labels = load_side(PREPARED, "train")
-    schema = load_schema(PREPARED)
-    shape = Architecture(
-        len(schema.feature_names), len(schema.class_names), params.hidden_sizes, params.activation
-    )
+    shape = architecture_for(params)
     return PrivateTraining(
         build_network(shape, params.init_seed),
         features,
@@ -95,8 +95,9 @@ def _training(params: Params, plan: Plan, seed: int) -> PrivateTraining:
         plan,
         random_source(seed),
         classes=shape.classes,
-        learning_rate=params.learning_rate,
-        momentum=params.momentum,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        average_decay=settings.average_decay,
     )
 
 

@@ -6,6 +6,7 @@ the time that PyTorch takes and at a few hundred rows is twice as fast, and on a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,12 @@ class Architecture:
     classes: int
     hidden_sizes: Sequence[int]
     activation: str
+
+
+def count_weights(shape: Architecture) -> int:
+    """Return the number of weights and biases."""
+    sizes = [shape.features, *shape.hidden_sizes, shape.classes]
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
 
 
 @dataclass(frozen=True)

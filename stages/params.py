@@ -34,6 +34,16 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Positive = Annotated[Real, Field(gt=0)]
 
 
+def _auto(value: object) -> object:
+    if value is None:
+        raise ValueError("a value or `auto`")
+    return None if value == "auto" else value
+
+
+# `auto` in the file is None here: derived from public numbers (stages.privacy.auto).
+AUTO = BeforeValidator(_auto)
+
+
 def _path(value: object) -> Path:
     if not isinstance(value, str) or not value:
         raise ValueError("the path of a file")
@@ -61,17 +71,18 @@ class Params(BaseModel):
     privacy_budget: Annotated[Real, Field(gt=0)] | None
 
     hidden_sizes: list[Annotated[Whole, Field(ge=1)]]
-    activation: Literal["relu", "tanh"]
+    activation: Annotated[Literal["relu", "tanh"] | None, AUTO]
     init_seed: Seed
 
     mode: Literal["new", "continue"]
     continue_from: str | None
     tuning_trial: str | None
-    batch_size: Annotated[Whole, Field(ge=1)]
-    epochs: Positive
-    learning_rate: Positive
-    momentum: Annotated[Real, Field(ge=0, lt=1)]
-    max_grad_norm: Positive
+    batch_size: Annotated[Annotated[Whole, Field(ge=1)] | None, AUTO]
+    epochs: Annotated[Positive | None, AUTO]
+    learning_rate: Annotated[Positive | None, AUTO]
+    momentum: Annotated[Annotated[Real, Field(ge=0, lt=1)] | None, AUTO]
+    max_grad_norm: Annotated[Positive | None, AUTO]
+    average_decay: Annotated[Annotated[Real, Field(ge=0, lt=1)] | None, AUTO]
     processes: Annotated[Whole, Field(ge=1)]
     metric_noise_ratio: Positive
 
@@ -157,4 +168,6 @@ def _explain_one(detail: dict[str, Any]) -> str:
             f"Did you mean `{near[0]}`?" if near else "Remove the line."
         )
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if detail["type"] != "value_error" and AUTO in Params.model_fields[name].metadata:
+        expected += " or `auto`"
     return f"`{name}` should be {expected}, but is {detail['input']!r}. Change it and run again."

@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from stages.errors import run
 from stages.files import read_json, whole_folder, write_csv, write_json
-from stages.model import Architecture, save_model
+from stages.model import Architecture, count_weights, save_model
 from stages.network import as_arrays, build_network
 from stages.params import Params, load_params
+from stages.privacy import auto
 from stages.privacy.accounting import Spent, account, epsilon_curve
+from stages.privacy.auto import Settings, choose
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import Epoch, PrivateTraining
 from stages.privacy.events import Steps
@@ -86,7 +88,7 @@ def _train_and_write(
         Checkpoint(booking.run, history, rows, lineage, state_of(training)).save(folder)
     write_csv("plots/training.csv", rows)
     metrics = {
-        **_metrics(epochs[-1], training.plan, promise),
+        **_metrics(epochs[-1], training, promise),
         "monitors_passed": monitors,
         "not_covered": _not_covered(params, parent),
         "parent": _named(parent),
@@ -96,20 +98,20 @@ def _train_and_write(
     _tell(epochs[-1], promise, training, booking)
 
 
-def _shape(params: Params) -> Architecture:
+def architecture_for(params: Params) -> Architecture:
     schema = load_schema(PREPARED)
     return Architecture(
         features=len(schema.feature_names),
         classes=len(schema.class_names),
         hidden_sizes=params.hidden_sizes,
-        activation=params.activation,
+        activation=params.activation or auto.ACTIVATION,
     )
 
 
 def _about(params: Params, source: Mapping[str, Any]) -> dict[str, Any]:
     """What has to be the same in a run that continues this one."""
     return {
-        "architecture": asdict(_shape(params)),
+        "architecture": asdict(architecture_for(params)),
         "schema": load_schema(PREPARED).to_json(),
         "split": source["split"],
         "simulated": params.simulation_seed is not None,
@@ -124,30 +126,53 @@ def _prepare(
     processes: Processes,
 ) -> PrivateTraining:
     """Return the run that is to be carried out, where its parent ended if it has one."""
-    shape = _shape(params)
+    shape = architecture_for(params)
+    past = parent.checkpoint.history if parent else ()
+    settings = settings_for(params, len(labels), past)
     training = PrivateTraining(
         build_network(shape, params.init_seed).to(processes.device),
         features,
         labels,
-        plan_for(params, len(labels), parent.checkpoint.history if parent else ()),
+        plan_for(params, len(labels), past),
         random_source(params.simulation_seed, processes.rank),
         classes=shape.classes,
-        learning_rate=params.learning_rate,
-        momentum=params.momentum,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        average_decay=settings.average_decay,
         processes=processes,
     )
     if parent:
         restore(training, parent.checkpoint)
+    if processes.is_first:
+        print(settings.why)
     return training
+
+
+def settings_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Settings:
+    """Return the settings of a run, of which those that are `auto` follow from public numbers."""
+    return choose(
+        train_size=public_train_size(params.train_size, rows),
+        weights=count_weights(architecture_for(params)),
+        target_epsilon=params.target_epsilon,
+        target_delta=params.target_delta,
+        spent_epsilon=epsilon_renyi(past, params.target_delta),
+        batch_size=params.batch_size,
+        epochs=params.epochs,
+        learning_rate=params.learning_rate,
+        momentum=params.momentum,
+        max_grad_norm=params.max_grad_norm,
+        average_decay=params.average_decay,
+    )
 
 
 def plan_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Plan:
     """Return what a run with these parameters does on `rows` training rows, after `past` steps."""
+    settings = settings_for(params, rows, past)
     return make_plan(
         train_size=public_train_size(params.train_size, rows),
-        batch_size=params.batch_size,
-        epochs=params.epochs,
-        max_grad_norm=params.max_grad_norm,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        max_grad_norm=settings.max_grad_norm,
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
         metric_noise_ratio=params.metric_noise_ratio,
@@ -200,7 +225,8 @@ def _promise(spent: Spent, booking: Booking) -> dict[str, Any]:
     }
 
 
-def _metrics(last: Epoch, plan: Plan, promise: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(last: Epoch, training: PrivateTraining, promise: Mapping[str, Any]) -> dict[str, Any]:
+    plan = training.plan
     return {
         "accuracy": last.accuracy,
         "accuracy_noise": last.accuracy_deviation,
@@ -212,6 +238,9 @@ def _metrics(last: Epoch, plan: Plan, promise: Mapping[str, Any]) -> dict[str, A
         "max_grad_norm": plan.max_grad_norm,
         "sample_rate": plan.sample_rate,
         "steps": plan.steps,
+        "learning_rate": training.learning_rate,
+        "momentum": training.momentum,
+        "average_decay": training.average_decay,
     }
 
 

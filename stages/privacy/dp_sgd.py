@@ -108,6 +108,7 @@ class PrivateTraining:
         classes: int,
         learning_rate: float,
         momentum: float,
+        average_decay: float = 0.9,
         processes: Processes = ALONE,
     ):
         """Prepare a run; nothing is drawn yet.
@@ -121,6 +122,8 @@ class PrivateTraining:
             classes: number of labels, which sets where the released loss is clipped.
             learning_rate: at the first step; it falls linearly to 0 over the plan's steps.
             momentum: of SGD, in [0, 1).
+            average_decay: most that the average of the weights keeps of itself in a step; 0 keeps
+                nothing, so that the average is the last weights.
             processes: those that train this model together, each with the whole table.
         """
         self.model = model
@@ -131,7 +134,8 @@ class PrivateTraining:
         self.processes = processes
         self.average = copy.deepcopy(model)
         self.weights, self.average_weights = as_vector(model), as_vector(self.average)
-        self.learning_rate = learning_rate
+        self.learning_rate, self.momentum = learning_rate, momentum
+        self.average_decay = average_decay
         sgd = SGD([self.weights], lr=learning_rate, momentum=momentum, foreach=False)
         self.optimizer = SecretNoiseOptimizer(sgd, plan, source, processes)
         self.accountant = PRVAccountant()
@@ -181,7 +185,7 @@ class PrivateTraining:
 
     def _update_average(self, updates: int) -> None:
         """Move the exponential average of the weights; early ones are forgotten faster."""
-        decay = min(0.9, (1 + updates) / (10 + updates)) if updates else 0.0
+        decay = min(self.average_decay, (1 + updates) / (10 + updates)) if updates else 0.0
         self.average_weights.data.lerp_(self.weights.data, 1 - decay)
 
     def _sum_over(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

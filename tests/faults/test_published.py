@@ -51,6 +51,9 @@ REGISTRY = {
     "metrics/train.json: noise_multiplier": ACCOUNTANTS,
     "metrics/train.json: metric_noise_multiplier": ACCOUNTANTS,
     "metrics/train.json: max_grad_norm": PARAMETER,
+    "metrics/train.json: learning_rate": PARAMETER,
+    "metrics/train.json: momentum": PARAMETER,
+    "metrics/train.json: average_decay": PARAMETER,
     "metrics/train.json: sample_rate": PARAMETER,
     "metrics/train.json: steps": PARAMETER,
     "metrics/train.json: monitors_passed": PARAMETER,  # the same list on every table, see monitors

@@ -1,0 +1,167 @@
+"""`auto` hyperparameters: one rule, from public numbers alone, valid wherever it is asked."""
+
+import math
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.model import Architecture, count_weights
+from stages.network import build_network
+from stages.privacy.auto import LARGEST_LEARNING_RATE, choose
+from stages.privacy.plan import make_plan
+
+SAMPLE: dict[str, Any] = {
+    "train_size": 1070,
+    "weights": 9666,
+    "target_epsilon": 1.0,
+    "target_delta": 1e-5,
+}
+
+
+def steps_of(settings, train_size):
+    return round(settings.epochs * train_size / settings.batch_size)
+
+
+def path_of(settings, train_size):
+    """Learning rate × steps / (1 - momentum) / 2 × clip."""
+    steps = steps_of(settings, train_size)
+    reach = settings.learning_rate * steps / (1 - settings.momentum) / 2
+    return reach * settings.max_grad_norm
+
+
+def test_weights_are_counted_as_pytorch_does():
+    for hidden in ([], [8], [128, 64]):
+        shape = Architecture(9, 3, hidden, "relu")
+        network = build_network(shape)
+        assert count_weights(shape) == sum(p.numel() for p in network.parameters())
+
+
+def test_the_sample_at_epsilon_one_by_hand():
+    # (1, 1e-5) is a Gaussian mechanism with σ = 3.7306 (Balle & Wang 2018), so μ = 0.26805 and
+    # s = 1070 · 0.26805 / √9666 = 2.9173. The path is 20 · 2.9173^0.85 = 49.69.
+    settings = choose(**SAMPLE)
+    assert path_of(settings, 1070) == pytest.approx(49.69, rel=1e-3)
+    assert settings.batch_size == 1070
+    # The clip is 3 · (2.9173 / 1.5)^0.3 = 3.663.
+    assert settings.max_grad_norm == pytest.approx(3.663, rel=1e-3)
+    assert "signal to noise 2.92 (from 1070 rows, 9666 weights, ε = 1, δ = 1e-05)" in settings.why
+
+
+@given(
+    train_size=st.integers(1, 10**8),
+    weights=st.integers(2, 10**7),
+    epsilon=st.floats(0.01, 100),
+    share=st.floats(1e-6, 0.7),
+)
+def test_whatever_is_chosen_can_be_run(train_size, weights, epsilon, share):
+    settings = choose(
+        train_size=train_size,
+        weights=weights,
+        target_epsilon=epsilon,
+        target_delta=share / train_size,
+    )
+    assert 1 <= settings.batch_size <= train_size
+    assert 1 <= steps_of(settings, train_size) <= 1000
+    assert 0 < settings.learning_rate <= LARGEST_LEARNING_RATE * 1.1
+    assert 0 <= settings.momentum < 1
+    assert settings.max_grad_norm > 0
+
+
+@pytest.mark.parametrize("name", ["train_size", "target_epsilon"])
+def test_more_signal_goes_further(name):
+    paths = [
+        path_of(settings, numbers["train_size"])
+        for times in (1, 2, 4, 8)
+        for numbers in [{**SAMPLE, name: SAMPLE[name] * times}]
+        for settings in [choose(**numbers)]
+    ]
+    assert all(less < more for less, more in pairwise(paths))
+
+
+def test_more_weights_go_less_far():
+    few, many = choose(**SAMPLE), choose(**{**SAMPLE, "weights": 100_000})
+    assert path_of(many, 1070) < path_of(few, 1070)
+
+
+def test_what_the_past_has_spent_is_not_there_to_spend():
+    fresh = choose(**{**SAMPLE, "target_epsilon": 3.5})
+    continued = choose(**{**SAMPLE, "target_epsilon": 3.5}, spent_epsilon=3.0)
+    spent = choose(**SAMPLE, spent_epsilon=1.0)
+    assert 0 < path_of(continued, 1070) < path_of(fresh, 1070)
+    assert path_of(spent, 1070) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 100),
+        ("epochs", 7.0),
+        ("learning_rate", 0.01),
+        ("momentum", 0.0),
+        ("max_grad_norm", 1.0),
+        ("average_decay", 0.0),
+    ],
+)
+def test_what_is_set_by_hand_is_kept(name, value):
+    settings = choose(**SAMPLE, **{name: value})
+    assert getattr(settings, name) == value
+
+
+@pytest.mark.parametrize("by_hand", [{"epochs": 200.0}, {"momentum": 0.0}, {"max_grad_norm": 1.0}])
+def test_the_others_follow_what_is_set_by_hand(by_hand):
+    # The path stays what it is, whatever it is cut into.
+    assert path_of(choose(**SAMPLE, **by_hand), 1070) == pytest.approx(
+        path_of(choose(**SAMPLE), 1070), rel=1e-9
+    )
+
+
+def test_batches_of_a_large_table_are_a_small_share_that_costs_little_noise():
+    numbers: dict[str, Any] = {"weights": 9666, "target_epsilon": 1.0, "target_delta": 1e-8}
+    settings = choose(train_size=10**6, **numbers)
+    assert settings.batch_size < 0.2 * 10**6
+
+    def noise(batch_size):
+        plan = make_plan(
+            train_size=10**6,
+            batch_size=batch_size,
+            epochs=steps_of(settings, 10**6) * batch_size / 10**6,
+            max_grad_norm=1.0,
+            target_epsilon=1.0,
+            target_delta=1e-8,
+            metric_noise_ratio=5.0,
+        )
+        return plan.noise_multiplier / plan.expected_batch_size
+
+    assert noise(settings.batch_size) < 1.1 * noise(10**6)
+    # A tenth of it would not do.
+    assert noise(settings.batch_size // 10) > 1.5 * noise(10**6)
+
+
+def other_people(text):
+    """Another table of the same columns and about the same size: other values, other labels."""
+    header, *rows = text.splitlines()
+    changed = [
+        re.sub(r"[\d.]+$", "60000.5" if number % 2 else "999.5", row)
+        for number, row in enumerate(rows[: len(rows) - 40])
+    ]
+    return "\n".join([header, *changed, ""])
+
+
+def test_auto_reads_nothing_but_public_numbers(project):
+    def chosen():
+        project.stage("preprocess")
+        output = project.stage("train")
+        return next(line for line in output.splitlines() if "signal to noise" in line)
+
+    here = chosen()
+    table = project.folder / "data/sample_medical_data.csv"
+    table.write_text(other_people(table.read_text()))
+    assert chosen() == here
+    # It does depend on what is declared.
+    project.set(train_size=1000)
+    assert chosen() != here
+    assert math.isfinite(float(here.split()[3]))
