@@ -88,18 +88,19 @@ def choose(
         batch_size, epochs, learning_rate, momentum, max_grad_norm, average_decay: set by hand where
             not None.
     """
-    mu = math.sqrt(
-        max(0.0, _mu(target_epsilon, target_delta) ** 2 - _mu(spent_epsilon, target_delta) ** 2)
-    )
-    signal = train_size * mu / math.sqrt(weights)
-    path = min(LONGEST_PATH, PATH_SCALE * signal**PATH_EXPONENT)
+    mu, spent = _mu(target_epsilon, target_delta), _mu(spent_epsilon, target_delta)
+    signal_of_mu = train_size / math.sqrt(weights)
+    signal = signal_of_mu * mu
+    # A run that continues goes the rest of the way.
+    path = max(0.0, _path(signal) - _path(signal_of_mu * spent))
 
     clip = _clip(signal) if max_grad_norm is None else max_grad_norm
     inertia = MOMENTUM if momentum is None else momentum
     reach = 2 * (1 - inertia) * path / clip  # learning rate times steps
     fewest = max(FEWEST_STEPS, math.ceil(reach / LARGEST_LEARNING_RATE))
     if batch_size is None:
-        share = min(1.0, max(SAMPLED_ENOUGH * mu / math.sqrt(fewest), SMALLEST_BATCH / train_size))
+        enough = SAMPLED_ENOUGH * mu / math.sqrt(fewest)
+        share = min(1.0, max(enough, SMALLEST_BATCH / train_size))
         # A batch of nearly all rows is as dear as one of all, and noisier.
         batch_size = train_size if share > 0.5 else round(share * train_size)
     if epochs is None:
@@ -113,6 +114,10 @@ def choose(
     )
     decay = AVERAGE_DECAY if average_decay is None else average_decay
     return Settings(batch_size, epochs, rate, inertia, clip, decay, why)
+
+
+def _path(signal: float) -> float:
+    return min(LONGEST_PATH, PATH_SCALE * signal**PATH_EXPONENT)
 
 
 def _clip(signal: float) -> float:

@@ -83,15 +83,16 @@ def test_a_secret_source_ignores_every_public_seed():
     assert not np.array_equal(draw(), draw())
 
 
-def test_a_secret_source_is_aes():
-    assert isinstance(random_source(None).bit_generator, AESCounter)
-
-
 def aes_in_counter_mode(key, blocks):
     """The oracle: AES-128 of the counters 0, 1, 2, …, as another library computes it."""
     aes = Cipher(algorithms.AES(key.to_bytes(16, "little")), modes.ECB()).encryptor()
     counters = b"".join(counter.to_bytes(16, "little") for counter in range(blocks))
     return aes.update(counters)
+
+
+def key_of(generator):
+    """The first two of the 22 words of AES' key schedule, which are the key itself."""
+    return generator.state["s"]["seed"][:2]
 
 
 @pytest.mark.parametrize("hardware", [True, False])
@@ -104,10 +105,16 @@ def test_its_bits_are_aes_128_in_counter_mode(hardware):
     assert bits != aes_in_counter_mode(key + 1, 100)
 
 
+def test_a_secret_source_gives_these_bits_under_its_own_key():
+    generator = random_source(None).bit_generator
+    assert isinstance(generator, AESCounter)
+    key = int.from_bytes(key_of(generator).tobytes(), "little")
+    assert generator.random_raw(200).tobytes() == aes_in_counter_mode(key, 100)
+
+
 def test_secret_keys_use_all_128_bits():
     # Sixty random bits are all equal with chance 2^-59, one of 128 such sets with chance 2e-16.
-    # The first two of the 22 words of AES' key schedule are the key itself.
-    keys = np.array([random_source(None).bit_generator.state["s"]["seed"][:2] for _ in range(60)])
+    keys = np.array([key_of(random_source(None).bit_generator) for _ in range(60)])
     assert np.bitwise_or.reduce(keys).tolist() == [0xFFFFFFFFFFFFFFFF] * 2
     assert np.bitwise_and.reduce(keys).tolist() == [0] * 2
 
