@@ -51,7 +51,7 @@ from stages.train import PREPARED, architecture_for, plan_for
 CONFIDENCE = 0.95
 
 # Steps taken with the canary in the table, and as many without.
-REPETITIONS = 5_000
+REPETITIONS = 10_000
 
 # Canaries in the audit of a whole training, and the share of them that the attacker guesses on.
 CANARIES = 5_000

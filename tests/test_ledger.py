@@ -266,8 +266,10 @@ def train_until(victim):
     from stages import train
     from stages.params import load_params
 
-    params = load_params(victim.folder / "params.yaml")
-    plan = train.plan_for(params, params.train_size or 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(victim.folder)
+        params = load_params()
+        plan = train.plan_for(params, params.train_size or 0)
     spent = account([plan.planned], plan.delta, params.target_epsilon)
 
     def child(calls, report):
