@@ -15,6 +15,7 @@ from scipy import stats
 
 from stages import network
 from stages.privacy import dp_sgd
+from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import PrivateTraining, loss_bound
 from stages.privacy.gradients import clipped_sum_function
 from stages.privacy.noise import random_source
@@ -221,6 +222,28 @@ def test_a_batch_summed_in_chunks_is_the_same_batch(prepare, monkeypatch, chunk)
         assert other.accuracy == pytest.approx(epoch.accuracy)
     assert largest_difference(weights(whole.model), weights(chunked.model)) < 1e-6
     assert chunked.history == whole.history
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_continued_run_goes_on_where_its_checkpoint_ended(prepare, tmp_path, momentum):
+    first = prepare(HALVES, momentum=momentum)
+    rows = [{"epoch": epoch.epoch} for epoch in first.epochs()]
+    Checkpoint(None, first.history, rows, {}, state_of(first)).save(tmp_path)
+    loaded = Checkpoint.load(tmp_path)
+    before = {name: vector.double() for name, vector in loaded.tensors.items()}
+
+    # On an empty table a gradient is noise: θ₁ = θ₀ - lr·(momentum·v₀ + σ·C·z / 12).
+    source = Recorder([])
+    second = prepare(ONE_HALF, source=source, table=empty_table(), momentum=momentum)
+    restore(second, loaded)
+    (epoch,) = second.epochs()
+    velocity = momentum * before["momentum"] + 1.3 * 0.7 * torch.from_numpy(source.noise[0]) / 12
+    theta = before["weights"] - LEARNING_RATE * velocity
+    assert largest_difference([second.weights.detach()], [theta]) < 1e-6
+    # Six steps were before this one, so that the average keeps (1 + 6) / (10 + 6) of itself.
+    average = 7 / 16 * before["average"] + 9 / 16 * theta
+    assert largest_difference([second.average_weights.detach()], [average]) < 1e-6
+    assert epoch.epoch == len(rows) + 1
 
 
 # --- its noise -----------------------------------------------------------------------------------
