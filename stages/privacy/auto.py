@@ -91,8 +91,10 @@ def choose(
     mu, spent = _mu(target_epsilon, target_delta), _mu(spent_epsilon, target_delta)
     signal_of_mu = train_size / math.sqrt(weights)
     signal = signal_of_mu * mu
-    # A run that continues goes the rest of the way.
-    path = max(0.0, _path(signal) - _path(signal_of_mu * spent))
+    # A run that continues goes the rest of the way; the limit is on what one run goes, since a past
+    # that has reached it must not leave the next run without a way to go.
+    rest = max(0.0, _path(signal) - _path(signal_of_mu * spent))
+    path = min(LONGEST_PATH, rest)
 
     clip = _clip(signal) if max_grad_norm is None else max_grad_norm
     inertia = MOMENTUM if momentum is None else momentum
@@ -106,7 +108,8 @@ def choose(
     if epochs is None:
         epochs = fewest * batch_size / train_size
     steps = max(1, round(epochs * train_size / batch_size))
-    rate = reach / steps if learning_rate is None else learning_rate
+    # Epochs set by hand may be too few for the path: then it is cut short, not taken in leaps.
+    rate = min(LARGEST_LEARNING_RATE, reach / steps) if learning_rate is None else learning_rate
     why = (
         f"signal to noise {signal:.3g} (from {train_size} rows, {weights} weights, "
         f"ε = {target_epsilon:g}, δ = {target_delta:g}): {steps} steps of {batch_size} rows, "
@@ -117,7 +120,7 @@ def choose(
 
 
 def _path(signal: float) -> float:
-    return min(LONGEST_PATH, PATH_SCALE * signal**PATH_EXPONENT)
+    return PATH_SCALE * signal**PATH_EXPONENT
 
 
 def _clip(signal: float) -> float:

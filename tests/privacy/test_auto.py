@@ -95,6 +95,20 @@ def test_what_the_past_has_spent_is_not_there_to_spend():
     assert path_of(spent, 1070) == 0
 
 
+def test_a_past_that_went_as_far_as_one_run_may_leaves_a_way_to_go():
+    large = {**SAMPLE, "train_size": 10**6, "target_delta": 1e-8}
+    assert path_of(choose(**large), 10**6) == pytest.approx(450)
+    continued = choose(**{**large, "target_epsilon": 2.0}, spent_epsilon=1.0)
+    assert path_of(continued, 10**6) == pytest.approx(450)
+
+
+@pytest.mark.parametrize("by_hand", [{"epochs": 1.0}, {"epochs": 2.0, "momentum": 0.0}])
+@pytest.mark.parametrize("weights", [98, 9666])
+def test_few_epochs_set_by_hand_do_not_make_leaps(by_hand, weights):
+    # The whole path in one step would be a learning rate of up to 180.
+    assert choose(**{**SAMPLE, "weights": weights}, **by_hand).learning_rate == 0.5
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
