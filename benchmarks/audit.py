@@ -31,6 +31,7 @@ import numpy.typing as npt
 import torch
 from dp_accounting.pld import PLDAccountant
 from scipy import stats
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -434,7 +435,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audit")
     parser.add_argument("--quick", action="store_true", help="audit the whole training only")
     quick = parser.parse_args().quick
-    torch.set_num_threads(1)
+    threadpool_limits(1)
     subject = configured_subject()
     print(HEAD, flush=True)
     found = []

@@ -50,7 +50,6 @@ Seconds = list[float]
 
 def main() -> None:
     threadpool_limits(1)
-    torch.set_num_threads(1)
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
         for line in _results(Path(scratch)):

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from sklearn.metrics import accuracy_score, log_loss
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from stages.model import predict_probabilities
@@ -29,7 +29,7 @@ RUNS = 20
 
 def main() -> None:
     params = load_params()
-    torch.set_num_threads(1)
+    threadpool_limits(1)
     settings = settings_for(params, params.train_size or 0)
     whole = plan_for(params, params.train_size or 0)
     without_curves = replace(

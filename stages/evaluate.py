@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stages.errors import run
 from stages.files import read_json, write_csv, write_json
@@ -26,6 +27,7 @@ NOISE_DOMINATES = 0.1
 
 def main() -> None:
     params = load_params()
+    threadpool_limits(1)  # more threads hurt on a busy machine
     model, description = load_model(CLASSIFIER)
     features, labels = load_side(PREPARED, "test")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).parent.parent
 PROJECT_FILES = (
@@ -22,6 +23,11 @@ ENVIRONMENT = {
     "GIT_COMMITTER_NAME": "tester",
     "GIT_COMMITTER_EMAIL": "tester@example.org",
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    threadpool_limits(1)  # as the stages do; the workers of a test run share few cores
 
 
 class Project:

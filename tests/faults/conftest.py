@@ -1,14 +1,8 @@
 """What more than one file of these tests needs."""
 
 import pytest
-import torch
 
 from tests.faults.replay import quick_accounting
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)  # as the stages do; the workers of a test run share few cores
 
 
 @pytest.fixture(autouse=True, scope="session")

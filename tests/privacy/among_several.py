@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from threadpoolctl import threadpool_limits
 
 from stages.model import Architecture
 from stages.network import build_network
@@ -64,7 +64,7 @@ def train(plan, rows, processes, seed=None):
 def main():
     folder = Path(sys.argv[1])
     processes = Processes.join()
-    torch.set_num_threads(1)
+    threadpool_limits(1)
     training, weights, _ = train(PLAN, ROWS, processes)
     training.monitors.require_passed(training.history)
     _, _, noise = train(PLAN, 0, processes)

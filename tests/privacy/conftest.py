@@ -2,15 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 
 from stages.model import Architecture
 from stages.network import build_network
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)  # as the stages do; the workers of a test run share few cores
 
 
 @pytest.fixture
