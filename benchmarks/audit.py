@@ -229,6 +229,7 @@ class Subject:
             classes=self.shape.classes,
             learning_rate=0.0,
             momentum=0.0,
+            average_decay=0.0,
         )
 
     def with_rows(self, features: Features, labels: Labels) -> "Subject":

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stages.model import Architecture
 from stages.network import build_network
+from stages.privacy.auto import AVERAGE_DECAY
 from stages.privacy.dp_sgd import PrivateTraining
 from stages.privacy.noise import random_source
 from stages.privacy.plan import Plan
@@ -76,6 +77,7 @@ def ours(features: Features, labels: Labels, batch_size: int) -> Step:
         classes=2,
         learning_rate=LEARNING_RATE,
         momentum=MOMENTUM,
+        average_decay=AVERAGE_DECAY,
     )
     return lambda: training._step(0)
 

@@ -272,6 +272,7 @@ def prepare(plan, *, source=None, rows=None, learning_rate=0.1, hidden=HIDDEN):
         classes=2,
         learning_rate=learning_rate,
         momentum=0.5,
+        average_decay=0.9,
     )
 
 

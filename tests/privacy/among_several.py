@@ -45,6 +45,7 @@ def train(plan, rows, processes, seed=None):
         classes=3,
         learning_rate=0.1,
         momentum=0.5,
+        average_decay=0.9,
         processes=processes,
     )
     weights: list = []

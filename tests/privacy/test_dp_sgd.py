@@ -75,7 +75,7 @@ class Repeater:
 def prepare(make_model, make_table):
     """Return a function that prepares a training run, of 24 random rows unless told otherwise."""
 
-    def make(plan, *, table=None, source=None, classes=3, momentum=0.0, **model):
+    def make(plan, *, table=None, source=None, classes=3, momentum=0.0, average_decay=0.9, **model):
         features, labels = make_table(24, classes=classes) if table is None else table
         return PrivateTraining(
             make_model(features=features.shape[1], classes=classes, **model),
@@ -86,6 +86,7 @@ def prepare(make_model, make_table):
             classes=classes,
             learning_rate=LEARNING_RATE,
             momentum=momentum,
+            average_decay=average_decay,
         )
 
     return make
@@ -149,6 +150,19 @@ def test_first_step_divides_the_noisy_clipped_sum_by_the_expected_batch_size(
     assert largest_difference(after, step_by_hand(before, sums, noise, true_size)) > 1e-3
 
 
+def test_noise_and_sum_are_added_in_float64(prepare):
+    source = Recorder(range(24))
+    training = prepare(ONE_HALF, source=source)
+    sums = training._clipped_sum_of(np.arange(24)).gradient
+    list(training.epochs())
+    noisy = 1.3 * 0.7 * source.noise[0] + sums.astype(np.float64)
+    applied = training.weights.grad.numpy()
+    assert np.array_equal(applied, noisy.astype(np.float32) / np.float32(12))
+    # Noise that was rounded before it was added would show in the last bits.
+    rounded = (1.3 * 0.7 * source.noise[0]).astype(np.float32) + sums
+    assert not np.array_equal(applied, rounded / np.float32(12))
+
+
 def test_momentum_carries_the_last_gradient_on(prepare):
     # On an empty table a gradient is noise: g = σ·C·z / 12, velocity v₂ = 0.9·g₁ + g₂, and
     # θ₂ = θ₀ - lr·(g₁ + ½·v₂), the second step being half as long.
@@ -209,6 +223,18 @@ def test_average_keeps_at_most_nine_tenths_of_itself(prepare):
     expected = [0.9 * old + 0.1 * new for old, new in zip(before, theta, strict=True)]
     assert largest_difference(after, expected) < 1e-6
     assert largest_difference(after, before) > 1e-3
+
+
+def test_average_keeps_no_more_of_itself_than_it_is_told(prepare):
+    # At t = 2 it would keep 3/12 of itself.
+    quick, none = prepare(PLAN, average_decay=0.1), prepare(PLAN, average_decay=0.0)
+    for training, decay in ((quick, 0.1), (none, 0.0)):
+        for epoch in training.epochs():
+            if epoch.steps == 2:
+                before = weights(training.average)
+        theta, after = weights(training.model), weights(training.average)
+        expected = [decay * old + (1 - decay) * new for old, new in zip(before, theta, strict=True)]
+        assert largest_difference(after, expected) < 1e-6
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 24])
