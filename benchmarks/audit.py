@@ -46,7 +46,7 @@ from stages.privacy.noise import random_source
 from stages.privacy.plan import Plan
 from stages.privacy.renyi import dp_event
 from stages.tabular.store import load_side
-from stages.train import PREPARED, architecture_for, plan_for
+from stages.train import PREPARED, architecture_for, plan_for, settings_for
 
 # A mechanism that is as private as claimed is refuted in at most 1 of 20 audits.
 CONFIDENCE = 0.95
@@ -428,7 +428,7 @@ def configured_subject() -> Subject:
     """Return the training of a new run by params.yaml on the prepared table."""
     params = load_params()
     features, labels = load_side(PREPARED, "train")
-    shape = architecture_for(params)
+    shape = architecture_for(params, settings_for(params, len(labels)).activation)
     return Subject(features, labels, shape, plan_for(params, len(labels)), params.init_seed)
 
 

@@ -29,7 +29,7 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from benchmarks.peers import CONTENDERS, Step
-from stages.tabular.schema import CategoryFeature, Field, Schema
+from stages.tabular.schema import CategoryFeature, Field, NumberFeature, Schema
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/RESULTS.md"
@@ -315,7 +315,7 @@ def _random_cells(field: Field, rows: int, source: np.random.Generator) -> np.nd
             source.integers(len(field.constraints.enum), size=rows)
         ]
     low, high = 0.0, 60_000.0  # of a label, which has no bounds
-    if hasattr(field, "constraints"):
+    if isinstance(field, NumberFeature):
         low, high = field.constraints.minimum, field.constraints.maximum
     if field.type == "integer":
         return source.integers(int(low), int(high) + 1, rows)

@@ -87,7 +87,7 @@ def _run(params: Params, plans: Sequence[tuple[Plan, Settings]], seed: int) -> t
 
 def _training(params: Params, plan: Plan, settings: Settings, seed: int) -> PrivateTraining:
     features, labels = load_side(PREPARED, "train")
-    shape = architecture_for(params)
+    shape = architecture_for(params, settings.activation)
     return PrivateTraining(
         build_network(shape, params.init_seed),
         features,

@@ -25,6 +25,9 @@ def run(main: Callable[[], None], *, outputs_hint: bool = True) -> None:
     """
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
         if os.environ.get("RANK", "0") != "0":
             raise SystemExit(1) from None  # the first of several processes speaks for all

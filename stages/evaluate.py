@@ -1,8 +1,9 @@
 """Measure the classifier on the rows held back: the `evaluate` stage."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -15,8 +16,10 @@ from stages.privacy.ledger import Booking, book
 from stages.privacy.odometer import Spend
 from stages.privacy.release import CountRelease, Counts, Table
 from stages.reporting.metrics import all_metrics, count_rows, intervals, possible_cells
-from stages.reporting.tables import cell_rows, confusion_rows, roc_rows
-from stages.tabular.store import Features, Labels, load_side
+from stages.reporting.tables import Rows, cell_rows, confusion_rows, group_rows, roc_rows
+from stages.tabular.encode import level_codes
+from stages.tabular.schema import Schema
+from stages.tabular.store import Features, Labels, load_schema, load_side
 
 PREPARED = Path("data/prepared")
 CLASSIFIER = Path("models/classifier")
@@ -29,48 +32,95 @@ def main() -> None:
     params = load_params()
     threadpool_limits(1)  # more threads hurt on a busy machine
     model, description = load_model(CLASSIFIER)
+    schema = load_schema(PREPARED)
     features, labels = load_side(PREPARED, "test")
 
-    counts = _count(model, features, labels)
+    counted = _count(model, features, labels, schema)
     if params.exact_metrics:
-        table: Table = counts.astype(np.float64)
-        probabilities = np.concatenate(list(predict_probabilities(model, features)))
-        metrics = _exact(table, labels, probabilities)
+        tables, metrics = _exact(counted, model, features, labels)
     else:
-        table, metrics = _private(counts, params, description["privacy"])
+        tables, metrics = _private(counted, params, description["privacy"])
 
-    metrics["confusion_matrix"] = table.sum(axis=2).round(1).tolist()
-    write_csv("plots/test_counts.csv", cell_rows(table, description["classes"]))
-    write_csv("plots/confusion.csv", confusion_rows(table, description["classes"]))
-    write_csv("plots/roc.csv", roc_rows(table))
+    metrics["confusion_matrix"] = tables.table.sum(axis=2).round(1).tolist()
+    write_csv("plots/test_counts.csv", cell_rows(tables.table, description["classes"]))
+    write_csv("plots/confusion.csv", confusion_rows(tables.table, description["classes"]))
+    write_csv("plots/roc.csv", roc_rows(tables.table))
+    write_csv("plots/subgroups.csv", tables.group_rows)
     write_json("metrics/evaluate.json", metrics)
 
 
-def _count(model: Model, features: Features, labels: Labels) -> Counts:
+@dataclass
+class Counted:
+    """The test rows, exactly.
+
+    Attributes:
+        table: (classes, classes, BINS) rows by label, prediction and bin.
+        groups: for each grouping (levels, classes, classes) rows by level, label and prediction.
+        levels: for each grouping the names of its levels.
+    """
+
+    table: Counts
+    groups: dict[str, Counts]
+    levels: dict[str, tuple[str, ...]]
+
+
+class Released(NamedTuple):
+    """What is published of the test rows: the table, and the figures of subgroups."""
+
+    table: Table
+    group_rows: Rows
+
+
+def _count(model: Model, features: Features, labels: Labels, schema: Schema) -> Counted:
     """Count all rows, of which a chunk is held at a time."""
-    counts, start = np.zeros((), dtype=np.int64), 0
+    classes = len(schema.class_names)
+    levels = {name: schema.levels(name) for name in schema.report_by}
+    counted = Counted(
+        np.zeros(possible_cells(classes).shape, dtype=np.int64),
+        {
+            name: np.zeros((len(names), classes, classes), dtype=np.int64)
+            for name, names in levels.items()
+        },
+        levels,
+    )
+    start = 0
     for probabilities in predict_probabilities(model, features):
         end = start + len(probabilities)
-        counts = counts + count_rows(labels[start:end], probabilities)
+        counted.table += count_rows(labels[start:end], probabilities)
+        predicted = probabilities.argmax(axis=1)
+        for name, table in counted.groups.items():
+            group = level_codes(features[start:end], schema, name)
+            np.add.at(table, (group, labels[start:end], predicted), 1)
         start = end
-    return counts
+    return counted
 
 
 def _private(
-    counts: Counts, params: Params, training: Mapping[str, Any]
-) -> tuple[Table, dict[str, Any]]:
-    """Release `counts` once; return the noisy table and every metric that follows from it."""
-    mechanism = release_for(params, len(counts))
+    counted: Counted, params: Params, training: Mapping[str, Any]
+) -> tuple[Released, dict[str, Any]]:
+    """Release all counts once; return the noisy tables and every metric that follows from them."""
+    mechanism = release_for(params, len(counted.table), len(counted.groups))
     simulated = params.simulation_seed is not None
     spend = spend_for(mechanism, read_json(PREPARED / "source.json"), params.target_delta)
     booking = book(spend, params.privacy_budget, simulated=simulated, trial=params.tuning_trial)
-    table = mechanism.release(counts, params.simulation_seed)
+    table = mechanism.release(counted.table, params.simulation_seed)
+    groups = {
+        name: mechanism.release_groups(counts, params.simulation_seed)
+        for name, counts in counted.groups.items()
+    }
     booking.settle(mechanism.events)
     print(booking.summary())
 
-    noise = intervals(table, mechanism.redraws(table, 1000, np.random.default_rng(0)))
+    # How far noise moves a figure: no row is read for it, so the seed need not be secret.
+    source = np.random.default_rng(0)
+    redraws = mechanism.redraws(table, 1000, source)
+    noise = intervals(table, redraws)
+    rows = group_rows("everyone", [""], table.sum(axis=2)[None], redraws.sum(axis=3)[:, None])
+    for name, group in groups.items():
+        moved = mechanism.redraw_groups(group, 1000, source)
+        rows += group_rows(name, counted.levels[name], group, moved)
     metrics = {name: float(value) for name, value in all_metrics(table).items()}
-    return table, metrics | {
+    return Released(table, rows), metrics | {
         "interval": noise,
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
         **_promise(booking, training),
@@ -78,9 +128,10 @@ def _private(
     }
 
 
-def release_for(params: Params, classes: int) -> CountRelease:
+def release_for(params: Params, classes: int, groupings: int) -> CountRelease:
     """Return the release that an evaluation with these parameters makes."""
-    return CountRelease(params.evaluation_epsilon or params.target_epsilon, possible_cells(classes))
+    epsilon = params.evaluation_epsilon or params.target_epsilon
+    return CountRelease(epsilon, possible_cells(classes), groupings)
 
 
 def spend_for(mechanism: CountRelease, source: Mapping[str, Any], delta: float) -> Spend:
@@ -111,14 +162,24 @@ def _no_guarantee(why: str) -> dict[str, Any]:
     return {"epsilon": None, "epsilon_overall": None, "no_guarantee": why}
 
 
-def _exact(table: Table, labels: Any, probabilities: Any) -> dict[str, Any]:
+def _exact(
+    counted: Counted, model: Model, features: Features, labels: Labels
+) -> tuple[Released, dict[str, Any]]:
+    """Return the tables without noise and every metric, for the owner's eyes."""
     from sklearn.metrics import log_loss, roc_auc_score  # noqa: PLC0415 - a second of start-up
 
+    table = counted.table.astype(np.float64)
+    probabilities = np.concatenate(list(predict_probabilities(model, features)))
     metrics = {name: float(value) for name, value in all_metrics(table).items()}
     metrics["loss"] = float(log_loss(labels, probabilities, labels=range(len(table))))
     if len(table) == 2:
         metrics["roc_auc"] = float(roc_auc_score(labels, probabilities[:, 1]))
-    return metrics | _no_guarantee("exact_metrics is on: ε does not cover these figures")
+    rows = group_rows("everyone", [""], table.sum(axis=2)[None])
+    for name, group in counted.groups.items():
+        rows += group_rows(name, counted.levels[name], group.astype(np.float64))
+    return Released(table, rows), metrics | _no_guarantee(
+        "exact_metrics is on: ε does not cover these figures"
+    )
 
 
 if __name__ == "__main__":

@@ -121,8 +121,8 @@ def _totals_after(runs: Sequence[Params]) -> Iterator[float]:
         if params.train_size is None:
             raise UserError("params.yaml: to price a run, `train_size` has to be declared.")
         plan = train.plan_for(params, params.train_size)
-        classes = len(load_schema(PREPARED).class_names)
-        release = evaluate.release_for(params, classes)
+        schema = load_schema(PREPARED)
+        release = evaluate.release_for(params, len(schema.class_names), len(schema.report_by))
         spends.append(train.spend_for(plan, source, params.target_epsilon))
         spends.append(evaluate.spend_for(release, source, params.target_delta))
         yield total_epsilon(spends, params.target_delta)

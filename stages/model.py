@@ -1,10 +1,14 @@
 """The network as arrays, and the files it travels in: safetensors and JSON, which run no code.
 
+`sha256sums` tells a damaged or swapped file from the one that training wrote (`sha256sum --check
+sha256sums` does the same); it is no signature, so whoever can replace all files can still deceive.
+
 Written to the Array API standard, so that the same lines run in numpy, which starts in a tenth of
 the time that PyTorch takes and at a few hundred rows is twice as fast, and on a GPU in PyTorch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +17,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from stages.errors import UserError
 from stages.files import read_json, write_json
 from stages.tabular.schema import Schema
 
 # Of numpy or of another library that follows the standard.
 Array = Any
 
-# Rows scored at once.
-CHUNK_ROWS = 8_192
+# Rows scored at once. Always as many: how a product is summed up depends on its size, and a row's
+# logits have to be the same bits whatever rows are scored with it.
+CHUNK_ROWS = 1_024
+
+CONTENTS = ("model.json", "schema.json", "weights.safetensors")
+SUMS = "sha256sums"
 
 
 class Activation(NamedTuple):
@@ -53,9 +63,9 @@ class Architecture:
     activation: str
 
 
-def count_weights(shape: Architecture) -> int:
-    """Return the number of weights and biases."""
-    sizes = [shape.features, *shape.hidden_sizes, shape.classes]
+def count_weights(features: int, hidden_sizes: Sequence[int], classes: int) -> int:
+    """Return the number of weights and biases of a network with layers of these widths."""
+    sizes = [features, *hidden_sizes, classes]
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
 
 
@@ -90,12 +100,26 @@ def _linear(h: Array, weight: Array, bias: Array) -> Array:
     return z
 
 
+def predict_logits(
+    model: Model, features: npt.NDArray[np.float32]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the logits of `features` (rows, features), a chunk of rows at a time.
+
+    A row's logits depend on no other row, to the bit.
+    """
+    block = np.zeros((CHUNK_ROWS, features.shape[1]), dtype=np.float32)
+    for start in range(0, len(features), CHUNK_ROWS):
+        rows = features[start : start + CHUNK_ROWS]
+        block[: len(rows)] = rows
+        _, logits = model.forward(block)
+        yield logits[: len(rows)]
+
+
 def predict_probabilities(
     model: Model, features: npt.NDArray[np.float32]
 ) -> Iterator[npt.NDArray[np.float64]]:
     """Yield the class probabilities of `features` (rows, features), a chunk of rows at a time."""
-    for start in range(0, len(features), CHUNK_ROWS):
-        _, logits = model.forward(np.asarray(features[start : start + CHUNK_ROWS]))
+    for logits in predict_logits(model, features):
         odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
         yield odds / odds.sum(axis=1, keepdims=True)
 
@@ -116,14 +140,75 @@ def save_model(folder: Path, model: Model, schema: Schema, privacy: dict[str, An
     }
     (folder / "schema.json").write_text(schema.to_json(), "utf-8")
     write_json(folder / "model.json", content)
+    (folder / SUMS).write_text(_sums(folder), "utf-8")
 
 
 def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
-    """Read the network, ready to score rows, and what `model.json` says of it."""
+    """Read the network, ready to score rows, and what `model.json` says of it.
+
+    Raises:
+        UserError: a file is missing, foreign or not as training wrote it, or the weights are not
+            those of the network that `model.json` describes.
+    """
+    _refuse_other_files(folder)
     content = read_json(folder / "model.json")
-    tensors = load_file(folder / "weights.safetensors")
+    try:
+        tensors = load_file(folder / "weights.safetensors")
+    except SafetensorError as error:
+        raise UserError(
+            f"{folder}/weights.safetensors: expected weights in the safetensors format, but: "
+            f"{error}. {_GET_ANOTHER}"
+        ) from None
+    _refuse_other_tensors(folder, tensors, content)
     layers = [
         (tensors[f"layer{number}.weight"], tensors[f"layer{number}.bias"])
         for number in range(len(content["hidden_sizes"]) + 1)
     ]
     return Model(layers, content["activation"]), content
+
+
+_GET_ANOTHER = "Use another copy of the model; `dvc checkout` brings the pipeline's own back."
+
+
+def _sums(folder: Path) -> str:
+    """The checksums of a model's files, in the format of the command sha256sum."""
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in CONTENTS}
+    return "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+
+
+def _refuse_other_files(folder: Path) -> None:
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if missing := sorted({*CONTENTS, SUMS} - found):
+        raise UserError(
+            f"{folder}: expected a trained model, but {', '.join(missing)} is missing. Make one "
+            "with: dvc repro"
+        )
+    if foreign := sorted(found - {*CONTENTS, SUMS}):
+        raise UserError(
+            f"{folder}: expected a model's four files and nothing else, but found "
+            f"{', '.join(foreign)}. {_GET_ANOTHER}"
+        )
+    if (folder / SUMS).read_bytes() != _sums(folder).encode():
+        raise UserError(
+            f"{folder}: the files are not those that training wrote: their checksums differ from "
+            f"{SUMS}. {_GET_ANOTHER}"
+        )
+
+
+def _refuse_other_tensors(
+    folder: Path, tensors: Mapping[str, Array], content: Mapping[str, Any]
+) -> None:
+    sizes = [len(content["features"]), *content["hidden_sizes"], len(content["classes"])]
+    expected: dict[str, tuple[int, ...]] = {}
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        expected |= {f"layer{number}.weight": (outputs, inputs), f"layer{number}.bias": (outputs,)}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        raise UserError(
+            f"{folder}/weights.safetensors: expected the tensors {expected}, but found {found}. "
+            f"{_GET_ANOTHER}"
+        )
+    if not all(t.dtype == np.float32 and np.isfinite(t).all() for t in tensors.values()):
+        raise UserError(
+            f"{folder}/weights.safetensors: expected finite float32 numbers. {_GET_ANOTHER}"
+        )

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from stages.files import read_json, whole_folder, write_csv, write_json
 from stages.model import Architecture, count_weights, save_model
 from stages.network import as_arrays, build_network
 from stages.params import Params, load_params
-from stages.privacy import auto
 from stages.privacy.accounting import Spent, account, epsilon_curve
 from stages.privacy.auto import Settings, choose
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
@@ -84,7 +83,11 @@ def _train_and_write(
         average = as_arrays(training.average.cpu())
         save_model(folder, average, load_schema(PREPARED), stated)
     with whole_folder(MODELS / "checkpoint") as folder:
-        lineage = {**about, "table_changed": _table_changed(parent)}
+        lineage = {
+            **about,
+            "activation": average.activation,
+            "table_changed": _table_changed(parent),
+        }
         Checkpoint(booking.run, history, rows, lineage, state_of(training)).save(folder)
     write_csv("plots/training.csv", rows)
     metrics = {
@@ -98,21 +101,28 @@ def _train_and_write(
     _tell(epochs[-1], promise, training, booking)
 
 
-def architecture_for(params: Params) -> Architecture:
+def architecture_for(params: Params, activation: str) -> Architecture:
+    """Return the shape of the network that fits the prepared table."""
     schema = load_schema(PREPARED)
     return Architecture(
         features=len(schema.feature_names),
         classes=len(schema.class_names),
         hidden_sizes=params.hidden_sizes,
-        activation=params.activation or auto.ACTIVATION,
+        activation=activation,
     )
 
 
 def _about(params: Params, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to be the same in a run that continues this one."""
+    """What has to be the same in a run that continues this one; None goes with anything."""
+    schema = load_schema(PREPARED)
     return {
-        "architecture": asdict(architecture_for(params)),
-        "schema": load_schema(PREPARED).to_json(),
+        "architecture": [
+            len(schema.feature_names),
+            *params.hidden_sizes,
+            len(schema.class_names),
+        ],
+        "activation": params.activation,
+        "schema": schema.to_json(),
         "split": source["split"],
         "simulated": params.simulation_seed is not None,
     }
@@ -126,9 +136,10 @@ def _prepare(
     processes: Processes,
 ) -> PrivateTraining:
     """Return the run that is to be carried out, where its parent ended if it has one."""
-    shape = architecture_for(params)
     past = parent.checkpoint.history if parent else ()
-    settings = settings_for(params, len(labels), past)
+    inherited = parent.checkpoint.about["activation"] if parent else None
+    settings = settings_for(params, len(labels), past, inherited)
+    shape = architecture_for(params, settings.activation)
     training = PrivateTraining(
         build_network(shape, params.init_seed).to(processes.device),
         features,
@@ -148,11 +159,19 @@ def _prepare(
     return training
 
 
-def settings_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Settings:
-    """Return the settings of a run, of which those that are `auto` follow from public numbers."""
+def settings_for(
+    params: Params, rows: int, past: Sequence[Steps] = (), activation: str | None = None
+) -> Settings:
+    """Return the settings of a run, of which those that are `auto` follow from public numbers.
+
+    Args:
+        rows: on the training side.
+        past: what an earlier run did that this one continues.
+        activation: that run's.
+    """
     return choose(
         train_size=public_train_size(params.train_size, rows),
-        weights=count_weights(architecture_for(params)),
+        weights=_count_weights(params),
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
         spent_epsilon=epsilon_renyi(past, params.target_delta),
@@ -162,7 +181,13 @@ def settings_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Setti
         momentum=params.momentum,
         max_grad_norm=params.max_grad_norm,
         average_decay=params.average_decay,
+        activation=activation or params.activation,
     )
+
+
+def _count_weights(params: Params) -> int:
+    schema = load_schema(PREPARED)
+    return count_weights(len(schema.feature_names), params.hidden_sizes, len(schema.class_names))
 
 
 def plan_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Plan:
@@ -241,6 +266,7 @@ def _metrics(last: Epoch, training: PrivateTraining, promise: Mapping[str, Any])
         "learning_rate": training.learning_rate,
         "momentum": training.momentum,
         "average_decay": training.average_decay,
+        "activation": as_arrays(training.average).activation,
     }
 
 

@@ -92,9 +92,9 @@ def _refuse_untunable(grid: Sequence[Mapping[str, Any]], params: Params) -> None
 def _trial_spends(params: Params) -> list[Spend]:
     """Return what one trial spends on the training and on the test side."""
     source = read_json(train.PREPARED / "source.json")
-    classes = len(load_schema(train.PREPARED).class_names)
+    schema = load_schema(train.PREPARED)
     plan = train.plan_for(params, params.train_size or 0)
-    release = evaluate.release_for(params, classes)
+    release = evaluate.release_for(params, len(schema.class_names), len(schema.report_by))
     return [
         train.spend_for(plan, source, params.target_epsilon),
         evaluate.spend_for(release, source, params.target_delta),

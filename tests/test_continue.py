@@ -55,6 +55,8 @@ def test_each_way_to_run_counts_the_past_and_goes_on_where_it_ended(fresh):
     assert metrics["parent"]["commit"] == head(fresh, "first")
     assert metrics["parent"]["checkpoint"].endswith(".dir")
     assert metrics["parent"]["data_changed"] is False
+    first = json.loads(fresh.run("git", "show", "first:metrics/train.json"))
+    assert metrics["activation"] == first["activation"]
     with (fresh.folder / "plots/training.csv").open() as file:
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5, 6]
 
@@ -102,7 +104,7 @@ def refusal(fresh, monkeypatch):
         ({"continue_from": "HEAD"}, "a name that moves"),
         ({"continue_from": "first~1"}, "a name that moves"),
         ({"continue_from": "first", "hidden_sizes": "[9]"}, "another architecture"),
-        ({"continue_from": "first", "activation": "tanh"}, "another architecture"),
+        ({"continue_from": "first", "activation": "tanh"}, "another activation"),
     ],
 )
 def test_a_parent_that_will_not_do_is_refused(refusal, changes, told):

@@ -88,7 +88,7 @@ def test_a_misspelt_parameter_is_corrected(project):
     ("stage", "missing"),
     [
         ("train", "data/prepared/train_features.npy"),
-        ("evaluate", "models/classifier/model.json"),
+        ("evaluate", "models/classifier"),
         ("plot", "metrics/train.json"),
     ],
 )

@@ -65,11 +65,12 @@ def _refuse_another_kind(name: str, parent: Mapping[str, Any], now: Mapping[str,
             "so its weights have no guarantee to build on. Continue from another run."
         )
     for what, mend in (
-        ("architecture", "`hidden_sizes` and `activation`"),
+        ("architecture", "`hidden_sizes`"),
+        ("activation", "`activation`"),
         ("schema", "the schema file"),
         ("split", "`test_fraction` and `split_seed`"),
     ):
-        if parent[what] != now[what]:
+        if now[what] is not None and parent[what] != now[what]:
             raise UserError(
                 f"params.yaml: `continue_from`: {name} was trained with another {what}. Set {mend} "
                 f"back to what it was ({parent[what]!r}), or start a new run."

@@ -9,10 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.reporting.metrics import BIN_EDGES, Table, calibration_curve, roc_curve
+from stages.reporting.metrics import (
+    BIN_EDGES,
+    Table,
+    calibration_curve,
+    one_against_rest,
+    roc_curve,
+)
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6B6B6B"
+
+HEIGHT = 4.6  # inches
 
 STYLE: Any = {
     "font.size": 11,
@@ -52,20 +60,22 @@ def confusion_matrix(table: Table, classes: Sequence[str], metrics: Mapping[str,
     """Test rows by label and prediction, as released."""
     confusion = table.sum(axis=2)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    figure, (axes,) = _subplots(1, width=5.0)
+    few = len(classes) <= 4
+    side = max(5.0, 0.55 * len(classes) + 2)
+    figure, (axes,) = _subplots(1, width=side, height=max(HEIGHT, side - 0.4))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (label, predicted), rows in np.ndenumerate(confusion):
         share = shares[label, predicted]
         axes.text(
             predicted,
             label,
-            f"{rows:.0f}\n{share:.0%} of label",
+            f"{rows:.0f}\n{share:.0%} of label" if few else f"{rows:.0f}",
             ha="center",
             va="center",
             color="white" if share > 0.5 else "black",
         )
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes, rotation=90, va="center")
+    axes.set_xticks(range(len(classes)), classes, rotation=0 if few else 90)
+    axes.set_yticks(range(len(classes)), classes, rotation=90 if few else 0, va="center")
     _title(axes, f"Accuracy {_with_interval(metrics, 'accuracy')}")
     axes.set(
         xlabel=f"predicted ({confusion.sum():.0f} test rows)",
@@ -77,7 +87,12 @@ def confusion_matrix(table: Table, classes: Sequence[str], metrics: Mapping[str,
 
 
 def roc(table: Table, classes: Sequence[str], metrics: Mapping[str, Any]) -> Figure:
-    """True against false positive rate of class 1 at the released score bins."""
+    """True against false positive rate of class 1 at the released score bins.
+
+    With more than two classes, both rates of each class against the rest.
+    """
+    if len(classes) > 2:
+        return _marked(_rates_by_class(table, classes, metrics), metrics)
     false_positives, true_positives = roc_curve(table)
     figure, (axes,) = _subplots(1, width=4.8)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
@@ -94,8 +109,28 @@ def roc(table: Table, classes: Sequence[str], metrics: Mapping[str, Any]) -> Fig
     return _marked(figure, metrics)
 
 
+def _rates_by_class(table: Table, classes: Sequence[str], metrics: Mapping[str, Any]) -> Figure:
+    false_positives, true_positives = one_against_rest(table).T
+    figure, (axes,) = _subplots(1, width=5.5, height=max(HEIGHT, 0.35 * len(classes)))
+    places = range(len(classes))
+    axes.plot(true_positives, places, "o", color=BLUE, label="found (true positive rate)")
+    axes.plot(false_positives, places, "s", color=ORANGE, label="false alarm rate")
+    axes.set_yticks(places, classes)
+    axes.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    _title(axes, f"Mean recall {_with_interval(metrics, 'recall')}")
+    axes.set(xlabel=f"share, of {table.sum():.0f} test rows each class against the rest")
+    axes.set_xlim(-0.02, 1.02)
+    return figure
+
+
 def calibration(table: Table, classes: Sequence[str], metrics: Mapping[str, Any]) -> Figure:
-    """Share of class 1 against its predicted probability; dots grow with the rows behind them."""
+    """Share of class 1 against its predicted probability; dots grow with the rows behind them.
+
+    With more than two classes, rows by the probability that the model gave to their own class.
+    """
+    if len(classes) > 2:
+        return _marked(_own_class(table, metrics), metrics)
     share, rows = calibration_curve(table)
     middle = (BIN_EDGES[1:] + BIN_EDGES[:-1]) / 2
     filled = rows >= 1
@@ -114,6 +149,21 @@ def calibration(table: Table, classes: Sequence[str], metrics: Mapping[str, Any]
     return _marked(figure, metrics)
 
 
+def _own_class(table: Table, metrics: Mapping[str, Any]) -> Figure:
+    rows = table.sum(axis=(0, 1))
+    figure, (axes,) = _subplots(1, width=4.8)
+    width = np.diff(BIN_EDGES)
+    share = rows / max(float(rows.sum()), 1.0)
+    axes.bar(BIN_EDGES[:-1], share / width, width, align="edge", color=BLUE, edgecolor="white")
+    _title(axes, f"Log loss {_with_interval(metrics, 'loss', percent=False)}")
+    axes.set(
+        xlabel="probability given to the row's own class",
+        ylabel=f"density of {rows.sum():.0f} test rows",
+        xlim=(0, 1),
+    )
+    return figure
+
+
 def running_total(totals: Sequence[float], delta: float, budget: float | None) -> Figure:
     """ε of everything released about the same people, after each entry of the ledger."""
     figure, (axes,) = _subplots(1, width=6.5)
@@ -129,9 +179,9 @@ def running_total(totals: Sequence[float], delta: float, budget: float | None) -
     return figure
 
 
-def _subplots(columns: int, width: float) -> tuple[Figure, list[Axes]]:
+def _subplots(columns: int, width: float, height: float = HEIGHT) -> tuple[Figure, list[Axes]]:
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, 4.6))
+        figure = Figure(figsize=(width, height))
         axes = figure.subplots(1, columns, squeeze=False)
     return figure, list(axes[0])
 

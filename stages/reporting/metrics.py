@@ -81,6 +81,26 @@ def all_metrics(table: Table) -> dict[str, Values]:
     }
 
 
+def group_metrics(groups: Table) -> dict[str, Values]:
+    """Return rows, accuracy and recall of tables (…, classes, classes), each of shape (…).
+
+    With two classes recall is that of class 1, with more the mean over classes.
+    """
+    right = np.diagonal(groups, axis1=-2, axis2=-1)
+    rows = groups.sum(axis=(-1, -2))
+    recalls = _ratio(right, groups.sum(axis=-1))
+    recall = recalls[..., 1] if groups.shape[-1] == 2 else recalls.mean(axis=-1)
+    return {"rows": rows, "accuracy": _ratio(right.sum(axis=-1), rows), "recall": recall}
+
+
+def one_against_rest(table: Table) -> Values:
+    """Return (classes, 2): false and true positive rate of predicting each class."""
+    confusion = table.sum(axis=-1)
+    right, of_label = np.diagonal(confusion), confusion.sum(axis=1)
+    false = _ratio(confusion.sum(axis=0) - right, confusion.sum() - of_label)
+    return np.stack([false, _ratio(right, of_label)], axis=1)
+
+
 def score_histogram(table: Table) -> Table:
     """Return (…, 2, BINS) counts by label and bin of class 1's probability, for two classes."""
     by_true = table.sum(axis=-2)

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.reporting.metrics import BIN_EDGES, BINS, Table, roc_curve
+from stages.reporting.metrics import (
+    BIN_EDGES,
+    BINS,
+    Table,
+    group_metrics,
+    one_against_rest,
+    roc_curve,
+)
 
 Rows = list[dict[str, Any]]
 
@@ -52,9 +59,44 @@ def confusion_rows(table: Table, classes: Sequence[str]) -> Rows:
 
 
 def roc_rows(table: Table) -> Rows:
-    """Return the points of the ROC curve of class 1, for two classes."""
-    false_positives, true_positives = roc_curve(table)
+    """Return the points of the ROC curve, with more than two classes of the mean class."""
+    if len(table) == 2:
+        false_positives, true_positives = roc_curve(table)
+    else:
+        each = one_against_rest(table)
+        false_positives, true_positives = np.array([[0, 0], each.mean(axis=0), [1, 1]]).T
     return [
         {"false_positive_rate": round(float(x), 4), "true_positive_rate": round(float(y), 4)}
         for x, y in zip(false_positives, true_positives, strict=True)
+    ]
+
+
+def group_rows(
+    column: str, levels: Sequence[str], groups: Table, redraws: Table | None = None
+) -> Rows:
+    """Return a row of test figures per subgroup, each with its ± if there is noise.
+
+    Args:
+        column: what the rows are grouped by.
+        levels: names of the groups.
+        groups: (levels, classes, classes) rows by group, label and prediction.
+        redraws: (draws, levels, classes, classes) copies with noise added once more.
+    """
+    figures = group_metrics(groups)
+    moved = {} if redraws is None else group_metrics(redraws)
+    off = {
+        name: np.quantile(np.abs(values - figures[name]), 0.95, axis=0)
+        for name, values in moved.items()
+    }
+    return [
+        {"column": column, "group": level}
+        | {
+            key: round(float(value[number]), 4)
+            for name in figures
+            for key, value in (
+                (name, figures[name]),
+                (f"{name}_interval", off.get(name, np.zeros(len(levels)))),
+            )
+        }
+        for number, level in enumerate(levels)
     ]

@@ -6,12 +6,13 @@ the same side, so no duplicate leaks from training into testing.
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.tabular.schema import CategoryFeature, Field, Schema
+from stages.tabular.schema import CategoryFeature, CategoryLabel, Id, ReadField, Schema
 
 
 def in_test(
@@ -19,8 +20,10 @@ def in_test(
 ) -> npt.NDArray[np.bool_]:
     """Say which rows of a batch from `read_batches` belong to the test side.
 
-    A row's side depends on `split_seed` and on the row's own content alone: all declared columns in
-    schema order, numbers by value as float64 (-0 is 0; clipping comes later), categories by text.
+    A row's side depends on `split_seed` and on the row alone: on its id if the schema declares one,
+    so that a person's side is the same whatever becomes known of them, and else on the content of
+    all columns that are read, in schema order, numbers by value as float64 (-0 is 0; clipping comes
+    later), categories by text.
 
     Args:
         test_fraction: chance of a row to be held back, in (0, 1).
@@ -29,7 +32,7 @@ def in_test(
     Returns:
         (rows,) bool.
     """
-    return _row_hashes(batch, schema, split_seed) < np.uint64(test_fraction * 2**64)
+    return _hashes(batch, split_fields(schema), split_seed) < np.uint64(test_fraction * 2**64)
 
 
 def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
@@ -37,26 +40,60 @@ def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
 
     The columns and their order belong to it, because a row's side depends on all of them.
     """
-    columns = "\0".join(field.name for field in schema.fields)
+    columns = "\0".join(field.name for field in split_fields(schema))
     digest = hashlib.blake2b(columns.encode(), digest_size=4).hexdigest()
     return f"{test_fraction!r} by seed {split_seed} on columns {digest}"
 
 
-def _row_hashes(batch: pa.RecordBatch, schema: Schema, key: int) -> npt.NDArray[np.uint64]:
+def split_fields(schema: Schema) -> tuple[ReadField, ...]:
+    """Return the fields that a row's side depends on."""
+    return (schema.id,) if schema.id else schema.read_fields
+
+
+def kept_rows(
+    batches: Iterable[pa.RecordBatch], schema: Schema, split_seed: int
+) -> npt.NDArray[np.bool_]:
+    """Say which rows of a table with an id are kept, so that each person has one.
+
+    Of a person's rows the one with the smallest hash of its content is kept, which depends on no
+    other person. Holds three words of eight bytes for each row of the table.
+
+    Returns:
+        (rows,) bool.
+    """
+    people, rows = [], []
+    for batch in batches:
+        people.append(_hashes(batch, split_fields(schema), split_seed))
+        rows.append(_hashes(batch, schema.read_fields, split_seed))
+    order = np.lexsort((np.concatenate(rows), ids := np.concatenate(people)))
+    first = np.append(True, np.diff(ids[order]) != 0)
+    kept = np.zeros(len(ids), dtype=bool)
+    kept[order[first]] = True
+    return kept
+
+
+def _hashes(batch: pa.RecordBatch, fields: Sequence[ReadField], key: int) -> npt.NDArray[np.uint64]:
     """(rows,) uint64, uniform: the columns' words absorbed one after the other."""
     state = _mix(np.full(batch.num_rows, key, np.uint64))
-    for field in schema.fields:
+    for field in fields:
         state = _mix(state ^ _words(batch.column(field.name), field))
     return state
 
 
-def _words(column: pa.Array, field: Field) -> npt.NDArray[np.uint64]:
+def _words(column: pa.Array, field: ReadField) -> npt.NDArray[np.uint64]:
     """(rows,) uint64: equal content gives equal words, different content different ones."""
-    if isinstance(field, CategoryFeature):
-        vocabulary = np.array([_text_word(text) for text in field.constraints.enum], np.uint64)
+    if isinstance(field, Id):
+        if field.type == "integer":
+            whole: npt.NDArray[np.int64] = column.to_numpy()
+            return whole.view(np.uint64)
+        return np.array([_text_word(text) for text in column.to_pylist()], np.uint64)
+    if isinstance(field, CategoryFeature | CategoryLabel):
+        texts = column.dictionary.to_pylist()
+        vocabulary = np.array([_text_word(text) for text in texts], np.uint64)
         codes: npt.NDArray[np.int32] = column.indices.to_numpy()
         return vocabulary[codes]
-    numbers: npt.NDArray[np.float64] = column.to_numpy() + 0.0  # -0.0 + 0.0 is 0.0
+    # A missing number is NaN here, and -0.0 + 0.0 is 0.0.
+    numbers: npt.NDArray[np.float64] = column.fill_null(np.nan).to_numpy() + 0.0
     return numbers.view(np.uint64)
 
 

@@ -1014,15 +1014,15 @@ def test_figures_from_the_exact_counts_are_caught_where_the_noisy_ones_are_fixed
     def beside_the_noise(counts, *arguments):
         released, metrics = private(counts, *arguments)
         return released, metrics | {
-            "accuracy": float(all_metrics(counts.astype(float))["accuracy"])
+            "accuracy": float(all_metrics(counts.table.astype(float))["accuracy"])
         }
 
     monkeypatch.setattr(evaluate, "_private", beside_the_noise)
     assert "metrics/evaluate.json" in moved_blindly(tmp_path)
 
 
-def two_releases(folder, monkeypatch):
-    """Evaluate one model twice; return both tables of counts that are published."""
+def two_releases(folder, monkeypatch, name):
+    """Evaluate one model twice; return what both times is published as `name`."""
     lay_out(folder, SAMPLE, evaluation_epsilon=0.5)
     monkeypatch.chdir(folder)
     preprocess.main()
@@ -1030,16 +1030,23 @@ def two_releases(folder, monkeypatch):
     tables = []
     for _ in range(2):
         evaluate.main()
-        tables.append((folder / "plots/test_counts.csv").read_text())
+        tables.append((folder / f"plots/{name}.csv").read_text())
     return tables
 
 
 @plants("metrics exact but labelled private")
-def test_a_release_without_noise_is_caught_where_two_are_equal(tmp_path, monkeypatch):
-    one, other = two_releases(tmp_path / "noisy", monkeypatch)
+@pytest.mark.parametrize(
+    ("method", "name"), [("release", "test_counts"), ("release_groups", "subgroups")]
+)
+def test_a_release_without_noise_is_caught_where_two_are_equal(tmp_path, monkeypatch, method, name):
+    def of_subgroups(text):
+        # The first row is of everyone, from the other table.
+        return text.splitlines()[2:] if name == "subgroups" else text
+
+    one, other = map(of_subgroups, two_releases(tmp_path / "noisy", monkeypatch, name))
     assert one != other
-    monkeypatch.setattr(CountRelease, "release", lambda _, counts, *__: counts.astype(float))
-    one, other = two_releases(tmp_path / "exact", monkeypatch)
+    monkeypatch.setattr(CountRelease, method, lambda _, counts, *__: counts.astype(float))
+    one, other = map(of_subgroups, two_releases(tmp_path / "exact", monkeypatch, name))
     assert one == other
 
 

@@ -37,7 +37,7 @@ def test_weights_are_counted_as_pytorch_does():
     for hidden in ([], [8], [128, 64]):
         shape = Architecture(9, 3, hidden, "relu")
         network = build_network(shape)
-        assert count_weights(shape) == sum(p.numel() for p in network.parameters())
+        assert count_weights(9, hidden, 3) == sum(p.numel() for p in network.parameters())
 
 
 def test_the_sample_at_epsilon_one_by_hand():
@@ -102,6 +102,14 @@ def test_a_past_that_went_as_far_as_one_run_may_leaves_a_way_to_go():
     assert path_of(continued, 10**6) == pytest.approx(450)
 
 
+def test_the_activation_follows_the_signal_and_a_continued_run_its_parent():
+    # s grows with ε: 2.92 at ε = 1 (above), 8.96 at 3.5 by (3.5, 1e-5) ~ σ = 1.2149.
+    assert choose(**SAMPLE).activation == "tanh"
+    assert choose(**{**SAMPLE, "target_epsilon": 3.5}).activation == "relu"
+    inherited: dict[str, Any] = {"activation": "tanh", "spent_epsilon": 1.0}
+    assert choose(**{**SAMPLE, "target_epsilon": 3.5}, **inherited).activation == "tanh"
+
+
 @pytest.mark.parametrize("by_hand", [{"epochs": 1.0}, {"epochs": 2.0, "momentum": 0.0}])
 @pytest.mark.parametrize("weights", [98, 9666])
 def test_few_epochs_set_by_hand_do_not_make_leaps(by_hand, weights):
@@ -118,6 +126,7 @@ def test_few_epochs_set_by_hand_do_not_make_leaps(by_hand, weights):
         ("momentum", 0.0),
         ("max_grad_norm", 1.0),
         ("average_decay", 0.0),
+        ("activation", "relu"),
     ],
 )
 def test_what_is_set_by_hand_is_kept(name, value):

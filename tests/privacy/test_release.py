@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from stages.privacy import release
+from stages.privacy.events import DiscreteLaplace
 from stages.privacy.release import CountRelease
 from stages.reporting.metrics import BINS, all_metrics, count_rows, intervals, possible_cells
 
@@ -90,6 +91,14 @@ def test_a_row_moves_one_total_and_one_cell_by_one(monkeypatch, classes):
         )
 
 
+@pytest.mark.parametrize("groupings", [1, 2, 5])
+def test_subgroups_have_a_share_of_the_same_epsilon(groupings):
+    both = CountRelease(1.0, possible_cells(2), groupings)
+    scales = [both.totals_scale, both.cells_scale, *[both.groups_scale] * groupings]
+    assert sum(1 / scale for scale in scales) == pytest.approx(1.0)
+    assert list(both.events) == [DiscreteLaplace(1 / scale) for scale in scales]
+
+
 # --- its noise -----------------------------------------------------------------------------------
 
 
@@ -129,6 +138,29 @@ def test_noise_is_discrete_laplace_of_the_stated_scale(noise_of, simulated, leve
     assert is_discrete_laplace(cells, both.cells_scale, level)
     for wrong in (0.9, 1.1):
         assert not is_discrete_laplace(totals, wrong * both.totals_scale, level)
+
+
+def test_noise_on_subgroups_is_discrete_laplace_of_the_stated_scale():
+    level = UNSEEDED_FALSE_ALARM
+    both = CountRelease(1.0, possible_cells(2), groupings=2)
+    far_from_zero = np.full((10_000, 2, 2), 1_000)
+    noise = both.release_groups(far_from_zero) - 1_000
+    assert is_discrete_laplace(noise.astype(int), both.groups_scale, level)
+    for wrong in (0.9, 1.1):
+        assert not is_discrete_laplace(noise.astype(int), wrong * both.groups_scale, level)
+
+
+def test_simulated_noise_on_subgroups_is_the_same_and_repeats():
+    both = CountRelease(1.0, possible_cells(2), groupings=2)
+    far_from_zero = np.full((10_000, 2, 2), 1_000)
+    noise = both.release_groups(far_from_zero, 7) - 1_000
+    assert is_discrete_laplace(noise.astype(int), both.groups_scale, FALSE_ALARM)
+    assert np.array_equal(both.release_groups(far_from_zero, 7) - 1_000, noise)
+
+
+def test_subgroups_are_never_negative():
+    both = CountRelease(0.1, possible_cells(2), groupings=2)
+    assert both.release_groups(np.zeros((500, 2, 2), dtype=np.int64)).min() == 0
 
 
 def test_releases_are_secret_and_simulations_repeat(counts):

@@ -55,6 +55,24 @@ def read(tmp_path, schema) -> Callable[[str], pa.RecordBatch]:
     return read
 
 
+def schema_of(folder: Path, *fields: dict[str, Any], **rest: Any) -> Schema:
+    """Load a schema of these fields, to which a numeric label `y` is added if none is a label."""
+    label = {"name": "y", "type": "number", "role": "label", "threshold": 0}
+    if not any(field.get("role") == "label" for field in fields):
+        fields = (*fields, label)
+    path = folder / "schema.json"
+    path.write_text(json.dumps({"fields": fields, **rest}))
+    return Schema.load(path)
+
+
+def read_text(folder: Path, schema: Schema, text: str) -> pa.RecordBatch:
+    """Read CSV text as one batch."""
+    path = folder / "table.csv"
+    path.write_text(text, newline="")
+    (batch,) = read_batches(path, schema)
+    return batch
+
+
 def change_schema(project, change: Callable[[dict[str, Any]], object]) -> None:
     """Apply `change` to the fields, by name, of a project's schema file."""
     path = project.folder / "data/sample_medical_data.schema.json"

@@ -178,10 +178,15 @@ MISTAKES = {
         {"constraints": {"minimum": 0, "maximum": 1}},
         ["field `charges`", "`constraints` is not understood here"],
     ),
-    "label as text": (
+    "label as text without classes": (
         "charges",
-        {"type": "string"},
-        ["field `charges`", "found `role` label with `type` string"],
+        {"type": "string", "threshold": None},
+        ["field `charges`", "`constraints` is missing", "the classes"],
+    ),
+    "label as a date": (
+        "charges",
+        {"type": "date"},
+        ["field `charges`", "found `role` label with `type` date"],
     ),
     "threshold of a feature": (
         "age",

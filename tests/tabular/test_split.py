@@ -257,3 +257,17 @@ def test_other_seeds_split_independently(many, schema):
 def test_a_larger_fraction_only_adds_to_the_test_side(many, schema):
     small, large = (in_test(many, schema, fraction, 0) for fraction in (0.2, 0.3))
     assert not (small & ~large).any()
+
+
+def test_a_million_more_rows_move_no_old_row(sample, schema):
+    """Old rows stay where they are, whatever is added before and behind them."""
+    source = np.random.default_rng(0)
+    old = in_test(sample, schema, 0.2, 0)
+    new = sample.take(pa.array(source.integers(0, sample.num_rows, 1_000_000)))
+    new = new.set_column(0, "age", pa.array(source.uniform(18, 64, new.num_rows)))
+    grown = pa.concat_batches([new.slice(0, 400_000), sample, new.slice(400_000)])
+    sides = in_test(grown, schema, 0.2, 0)
+    place = np.s_[400_000 : 400_000 + sample.num_rows]
+    np.testing.assert_array_equal(sides[place], old)
+    # The new ones are dealt by the same coin: 200,000 ± 400, six deviations.
+    assert abs(np.delete(sides, place).sum() - 200_000) < 2_400

@@ -243,11 +243,11 @@ FAULTS = {
     "header only, no line end": (HEADER, ["there are no rows"]),
     "cell longer than Python's csv reads": (
         f"{'a' * 200_000}\n{ROW}\n",
-        ["expected comma-separated values, but: CSV parse error: Row #2: Expected 1 columns"],
+        ["expected values separated by ',', but: CSV parse error: Row #2: Expected 1 columns"],
     ),
     "line longer than a block": (
         f"{HEADER}\n{ROW}\n" + "x" * (3 << 20) + "\n",
-        ["expected comma-separated values, but: straddling object"],
+        ["expected values separated by ',', but: straddling object"],
     ),
 }
 
@@ -265,12 +265,12 @@ def test_a_faulty_table_is_refused(project, fault):
 def test_a_missing_table_is_refused(project):
     project.set(data="data/patients.csv")
     message = refusal(project)
-    assert "error: data/patients.csv: no such file. `data` in params.yaml should name" in message
+    assert "error: data/patients.csv: no such file. It should be the table" in message
 
 
 def test_a_folder_as_table_is_refused(project):
     project.set(data="data")
-    assert "error: data: expected a CSV file, but it cannot be read" in refusal(project)
+    assert "error: data: expected a table, but it cannot be read" in refusal(project)
 
 
 # --- faults, where they are found ------------------------------------------------------------

@@ -1,0 +1,98 @@
+"""One row per person, and a split that follows the person."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stages.errors import UserError
+from stages.tabular.split import in_test, kept_rows
+from stages.tabular.table import read_batches
+from tests.tabular.conftest import schema_of, write_table
+
+AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}
+
+
+@pytest.fixture(params=["string", "integer"])
+def schema(request, tmp_path):
+    return schema_of(tmp_path, {"name": "who", "type": request.param, "role": "id"}, AGE)
+
+
+def batch_of(schema, people, ages):
+    who = pa.array([str(p) for p in people]) if schema.id.type == "string" else pa.array(people)
+    return pa.RecordBatch.from_pydict(
+        {
+            "who": who,
+            "age": pa.array(ages, pa.float64()),
+            "y": pa.array(np.zeros(len(ages))),
+        }
+    )
+
+
+def test_the_side_depends_on_the_person_alone(schema):
+    people = list(range(2000))
+    first = in_test(batch_of(schema, people, [1] * 2000), schema, 0.3, 7)
+    later = in_test(batch_of(schema, people[::-1], list(range(2000))), schema, 0.3, 7)
+    np.testing.assert_array_equal(first, later[::-1])
+    # 2,000 coins of chance 0.3: 600 ± 20, six deviations.
+    assert 480 < first.sum() < 720
+
+
+def test_each_person_keeps_one_row_whatever_the_order_and_the_others(schema):
+    source = np.random.default_rng(0)
+    people, ages = source.integers(0, 300, 1000), source.integers(0, 100, 1000)
+
+    def kept(order):
+        whole = batch_of(schema, people[order].tolist(), ages[order].tolist())
+        mask = kept_rows([whole.slice(0, 400), whole.slice(400)], schema, 3)
+        return dict(zip(people[order][mask].tolist(), ages[order][mask].tolist(), strict=True))
+
+    everybody = kept(np.arange(1000))
+    assert sorted(everybody) == np.unique(people).tolist()
+    assert kept(source.permutation(1000)) == everybody
+    without = kept(np.flatnonzero(people != people[0]))
+    assert without == {who: age for who, age in everybody.items() if who != people[0]}
+
+
+def test_which_row_is_kept_is_no_preference_for_the_first(schema):
+    mask = kept_rows([batch_of(schema, [n // 2 for n in range(2000)], range(2000))], schema, 0)
+    # 1,000 fair coins: 500 ± 16, six deviations.
+    assert 400 < mask[::2].sum() < 600
+
+
+@pytest.fixture
+def with_ids(project):
+    path = project.folder / "data/people.schema.json"
+    text = (project.folder / "data/sample_medical_data.schema.json").read_text()
+    field = '{"name": "who", "type": "integer", "role": "id"},\n'
+    path.write_text(text.replace('"fields": [', f'"fields": [{field}', 1))
+    project.set(schema="data/people.schema.json")
+    lines = (project.folder / "data/sample_medical_data.csv").read_text().splitlines()
+    return project, path, lines
+
+
+def test_a_second_row_of_a_person_is_refused(with_ids):
+    project, _, (header, *rows) = with_ids
+    table = [f"who,{header}", *(f"{n % 1300},{row}" for n, row in enumerate(rows))]
+    write_table(project, "\n".join(table))
+    message = project.refused("preprocess")
+    assert "expected one row for each `who`, but 38 of the rows are further ones" in message
+
+
+def test_or_one_of_them_is_kept_if_the_schema_says_so(with_ids):
+    project, schema, (header, *rows) = with_ids
+    schema.write_text(
+        schema.read_text().replace('"role": "id"', '"role": "id", "repeated": "keep one"')
+    )
+    table = [f"who,{header}", *(f"{n % 1300},{row}" for n, row in enumerate(rows))]
+    write_table(project, "\n".join(table))
+    project.stage("preprocess")
+    prepared = project.folder / "data/prepared"
+    sizes = [len(np.load(prepared / f"{side}_labels.npy")) for side in ("train", "test")]
+    assert sum(sizes) == 1300
+
+
+def test_an_id_is_needed_in_every_row(tmp_path, schema):
+    path = tmp_path / "table.csv"
+    path.write_text('who,age,y\n"",1,1\n')
+    with pytest.raises(UserError, match="column `who`: expected an id in every row"):
+        list(read_batches(path, schema))

@@ -1,0 +1,241 @@
+"""Predicting new rows, from Python and from the command line."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.csv as arrow_csv
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from stages.errors import UserError
+from stages.model import CHUNK_ROWS, Architecture, predict_logits, save_model
+from stages.network import as_arrays, build_network
+from stages.predict import load
+from stages.tabular.schema import Schema
+from tests.conftest import ROOT
+from tests.tabular.conftest import SAMPLE, SAMPLE_SCHEMA, schema_of
+
+PRIVACY = {"epsilon": 1.0, "delta": 1e-5}
+
+
+def save_untrained(folder, schema):
+    shape = Architecture(len(schema.feature_names), len(schema.class_names), [128, 64], "tanh")
+    save_model(folder, as_arrays(build_network(shape)), schema, PRIVACY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of the sample's schema, which need not have learned anything."""
+    return save_untrained(tmp_path_factory.mktemp("model"), Schema.load(SAMPLE_SCHEMA))
+
+
+@pytest.fixture(scope="module")
+def classifier(model):
+    return load(model)
+
+
+@pytest.fixture(scope="module")
+def patients():
+    return arrow_csv.read_csv(SAMPLE).drop_columns(["charges"])
+
+
+def predict(*arguments, stdin=None, expect=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", *map(str, arguments)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done.stderr.decode() if expect else done.stdout
+
+
+def test_python_gives_scikit_learns_shape(classifier, patients):
+    probabilities = classifier.predict_proba(patients)
+    assert probabilities.shape == (1338, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert classifier.classes_.tolist() == ["charges ≤ 15000", "charges > 15000"]
+    most = classifier.classes_[probabilities.argmax(axis=1)]
+    assert classifier.predict(patients).tolist() == most.tolist()
+
+
+def test_columns_of_python_objects_will_do(classifier, patients):
+    frame = {name: patients.column(name).to_pylist() for name in patients.column_names}
+    np.testing.assert_array_equal(
+        classifier.predict_proba(frame), classifier.predict_proba(patients)
+    )
+
+
+def test_the_command_prints_what_python_gives(model, classifier, patients, tmp_path):
+    csv, out = tmp_path / "patients.csv", tmp_path / "out.parquet"
+    arrow_csv.write_csv(patients, csv)
+    printed = predict("--model", model, csv)
+    assert predict("--model", model, "-", stdin=csv.read_bytes()) == printed
+    predict("--model", model, csv, "--output", out)
+    table = arrow_csv.read_csv(io.BytesIO(printed))
+    assert parquet.read_table(out).equals(table)
+    assert table.column_names == ["label", "probability", *classifier.classes_]
+    expected = classifier.predict_proba(patients)
+    np.testing.assert_array_equal(table.column("charges > 15000"), expected[:, 1])
+    np.testing.assert_array_equal(table.column("probability"), expected.max(axis=1))
+    assert table.column("label").to_pylist() == classifier.predict(patients).tolist()
+
+
+def test_a_label_in_the_file_is_not_read(model, tmp_path):
+    with_labels = predict("--model", model, SAMPLE)
+    other = tmp_path / "other.csv"
+    header, *rows = SAMPLE.read_text().splitlines()
+    unlabelled = [row.rpartition(",")[0] + ",unknown" for row in rows]
+    other.write_text("\n".join([header, *unlabelled]))
+    assert predict("--model", model, other) == with_labels
+
+
+def test_ids_travel_along_and_may_repeat_or_be_absent(tmp_path):
+    age = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 9}}
+    schema = schema_of(tmp_path, {"name": "who", "type": "string", "role": "id"}, age)
+    folder = save_untrained(tmp_path / "model", schema)
+    table = tmp_path / "new.csv"
+    table.write_text("who,age\nx,1\nx,2\n")
+    printed = arrow_csv.read_csv(io.BytesIO(predict("--model", folder, table)))
+    assert printed.column("who").to_pylist() == ["x", "x"]
+    table.write_text("age\n1\n")
+    assert b"who" not in predict("--model", folder, table)
+
+
+FAULTS = {
+    "unknown category": (b"19,female,27.9,0,perhaps,southwest\n", "expected one of `no`, `yes`"),
+    "too few cells": (b"19,female\n", "Expected 6 columns, got 2"),
+    "no rows": (b"", "there are no rows"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_rows_are_refused_as_in_training(model, fault):
+    row, says = FAULTS[fault]
+    header = b"age,sex,bmi,children,smoker,region\n"
+    assert says in predict("--model", model, "-", stdin=header + row, expect=1)
+
+
+def test_a_missing_feature_is_refused(classifier, patients):
+    with pytest.raises(UserError, match="column `bmi` is missing"):
+        classifier.predict_proba(patients.drop_columns(["bmi"]))
+
+
+def test_a_failed_prediction_leaves_no_file(model, tmp_path):
+    out = tmp_path / "out.csv"
+    predict("--model", model, "-", "--output", out, stdin=b"age\n1\n", expect=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 2 * CHUNK_ROWS + 7), st.integers(0, 2**32 - 1))
+def test_a_rows_logits_depend_on_no_other_row(classifier, rows, seed):
+    source = np.random.default_rng(seed)
+    features = source.uniform(-1, 1, (rows, 9)).astype(np.float32)
+    together = np.concatenate(list(predict_logits(classifier.model, features)))
+    order = source.permutation(rows)
+    shuffled = np.concatenate(list(predict_logits(classifier.model, features[order])))
+    assert shuffled.tobytes() == together[order].tobytes()
+    one = int(source.integers(rows))
+    (alone,) = predict_logits(classifier.model, features[one : one + 1])
+    assert alone.tobytes() == together[one].tobytes()
+
+
+def test_products_of_other_sizes_would_fail_the_test_above(classifier):
+    features = np.random.default_rng(0).uniform(-1, 1, (1000, 9)).astype(np.float32)
+    _, together = classifier.model.forward(features)
+    alone = [classifier.model.forward(features[row : row + 1])[1][0] for row in range(1000)]
+    assert np.array(alone).tobytes() != together.tobytes()
+
+
+# --- the model's files ----------------------------------------------------------------------
+
+
+def reseal(folder):
+    """Make the checksums right again, as somebody would who swaps a file on purpose."""
+    from stages.model import SUMS, _sums
+
+    (folder / SUMS).write_text(_sums(folder))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return save_untrained(tmp_path / "copy", Schema.load(SAMPLE_SCHEMA))
+
+
+FILES = ("model.json", "schema.json", "weights.safetensors", "sha256sums")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_noticed_anywhere(copy, name):
+    path = copy / name
+    whole = path.read_bytes()
+    source = np.random.default_rng(0)
+    for place in {0, len(whole) - 1, *source.integers(0, len(whole), 40).tolist()}:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(source.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="not those that training wrote"):
+            load(copy)
+    path.write_bytes(whole)
+    load(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_noticed(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        load(copy)
+
+
+def test_a_foreign_file_is_noticed(copy):
+    (copy / "weights.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(UserError, match=r"found weights\.pkl"):
+        load(copy)
+
+
+def test_a_pickle_is_refused_and_never_run(copy, tmp_path):
+    import pickle
+
+    class Payload:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    (copy / "weights.safetensors").write_bytes(pickle.dumps(Payload()))
+    reseal(copy)
+    with pytest.raises(UserError, match="expected weights in the safetensors format"):
+        load(copy)
+    assert not (tmp_path / "ran").exists()
+
+
+TAMPERED = {
+    "foreign tensor": lambda t: t | {"more": np.zeros(1, np.float32)},
+    "missing tensor": lambda t: {name: t[name] for name in list(t)[1:]},
+    "wrong shape": lambda t: t | {"layer0.bias": np.zeros(127, np.float32)},
+    "turned round": lambda t: t | {"layer0.weight": np.zeros((9, 128), np.float32)},
+    "double precision": lambda t: t | {"layer0.bias": np.zeros(128, np.float64)},
+    "not a number": lambda t: t | {"layer0.bias": np.full(128, np.nan, np.float32)},
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_other_tensors_than_the_networks_are_refused(copy, how):
+    from safetensors.numpy import load_file, save_file
+
+    path = copy / "weights.safetensors"
+    save_file(TAMPERED[how](load_file(path)), path)
+    reseal(copy)
+    with pytest.raises(UserError, match=r"expected (the tensors|finite float32)"):
+        load(copy)
+
+
+def test_no_model_is_refused_in_a_message(tmp_path):
+    with pytest.raises(UserError, match="Make one with: dvc repro"):
+        load(tmp_path / "nothing")
