@@ -1,0 +1,105 @@
+"""What privacy's extras cost in accuracy, on the sample: `python -m benchmarks.continuing`.
+
+Every figure is exact, over simulated runs (the noise has a known seed), so nothing here is private
+and nothing of it may be published about real patients; the sample is no real person's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from sklearn.metrics import accuracy_score, log_loss
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from stages.model import predict_probabilities
+from stages.network import as_arrays, build_network
+from stages.params import Params, load_params
+from stages.privacy.auto import Settings
+from stages.privacy.checkpoint import Checkpoint, restore, state_of
+from stages.privacy.dp_sgd import PrivateTraining
+from stages.privacy.events import Steps
+from stages.privacy.noise import random_source
+from stages.privacy.plan import Plan
+from stages.tabular.store import load_side
+from stages.train import PREPARED, architecture_for, plan_for, settings_for
+
+RUNS = 20
+
+
+def main() -> None:
+    params = load_params()
+    threadpool_limits(1)
+    settings = settings_for(params, params.train_size or 0)
+    whole = plan_for(params, params.train_size or 0)
+    without_curves = replace(
+        whole,
+        noise_multiplier=whole.effective_noise_multiplier,
+        metric_noise_multiplier=1e9,
+    )
+    plans = {
+        "new run": [(whole, settings)],
+        "new run that keeps its curves to itself": [(without_curves, settings)],
+        "continued, ε = 1, 2, then the target": list(_continued(params)),
+    }
+    print(f"{RUNS} simulated runs each, mean ± standard error, at ε = {params.target_epsilon:g}")
+    print(f"{'':42}{'accuracy':>18}{'log loss':>18}")
+    for name, sequence in plans.items():
+        figures = np.array(
+            [_run(params, sequence, seed) for seed in tqdm(range(RUNS), disable=None)]
+        )
+        mean, error = figures.mean(axis=0), figures.std(axis=0, ddof=1) / RUNS**0.5
+        cells = [f"{m:.4f} ± {e:.4f}" for m, e in zip(mean, error, strict=True)]
+        print(f"{name:42}{cells[0]:>18}{cells[1]:>18}")
+
+
+def _continued(params: Params) -> Iterator[tuple[Plan, Settings]]:
+    """Yield plans and settings of three runs of which each goes on from the one before."""
+    past: list[Steps] = []
+    for epsilon in (1.0, 2.0, params.target_epsilon):
+        stage = params.model_copy(update={"target_epsilon": epsilon})
+        settings = settings_for(stage, params.train_size or 0, past)
+        plan = plan_for(stage, params.train_size or 0, past)
+        past.append(plan.planned)
+        yield plan, settings
+
+
+def _run(params: Params, plans: Sequence[tuple[Plan, Settings]], seed: int) -> tuple[float, float]:
+    """Train by the plans one after the other; return exact test accuracy and log loss."""
+    checkpoint = None
+    for number, (plan, settings) in enumerate(plans):
+        training = _training(params, plan, settings, seed=1000 * number + seed)
+        if checkpoint:
+            restore(training, checkpoint)
+        for _ in training.epochs():
+            pass
+        history = [*(checkpoint.history if checkpoint else ()), *training.history]
+        checkpoint = Checkpoint(None, history, [], {}, state_of(training))
+    features, labels = load_side(PREPARED, "test")
+    probabilities = np.concatenate(
+        list(predict_probabilities(as_arrays(training.average), features))
+    )
+    return (
+        float(accuracy_score(labels, probabilities.argmax(axis=1))),
+        float(log_loss(labels, probabilities)),
+    )
+
+
+def _training(params: Params, plan: Plan, settings: Settings, seed: int) -> PrivateTraining:
+    features, labels = load_side(PREPARED, "train")
+    shape = architecture_for(params, settings.activation)
+    return PrivateTraining(
+        build_network(shape, params.init_seed),
+        features,
+        labels,
+        plan,
+        random_source(seed),
+        classes=shape.classes,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        average_decay=settings.average_decay,
+    )
+
+
+if __name__ == "__main__":
+    main()
