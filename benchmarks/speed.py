@@ -6,7 +6,6 @@ project run in its own environment, the first on PATH, and its peers in the benc
 """
 
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,10 +23,10 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
-import torch
 import yaml
 from threadpoolctl import threadpool_limits
 
+from benchmarks.machine import machine
 from benchmarks.peers import CONTENDERS, Step
 from stages.tabular.schema import CategoryFeature, Field, NumberFeature, Schema
 
@@ -61,28 +60,13 @@ def main() -> None:
 
 def _results(scratch: Path) -> Iterator[str]:
     yield "# Benchmarks\n"
-    yield _machine()
+    yield (
+        f"Output of `make bench` on {date.today()}: {machine()}. Times are medians; ratios are "
+        "medians of ratios within a round.\n"
+    )
     yield from _steps(SIZES[:3] if QUICK else SIZES)
     yield from _pipeline(scratch)
     yield from _tables(scratch, TABLES[:1] if QUICK else TABLES)
-
-
-def _machine() -> str:
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"Output of `make bench` on {date.today()}: {_processor()}, {os.cpu_count()} cores, "
-        f"{memory:.0f} GiB, Python {platform.python_version()}, PyTorch {torch.__version__}. Times "
-        "are medians; ratios are medians of ratios within a round.\n"
-    )
-
-
-def _processor() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor()
 
 
 # --- a training step -----------------------------------------------------------------------------

@@ -61,7 +61,7 @@ SLOW = dict.fromkeys(("notebook", *NOT_PRIVATE), 3) | {"DP-EBM": 5}
 # How the oracle is chosen: the best so many are scored so often. On tables that train on more than
 # so many rows, part of the grid is tried; where fewer than so many train and one split tells
 # little, all is scored twice as often.
-HALVING = [(50, 1), (4, 2), (2, 2)] if QUICK else [(50, 1), (8, 3), (2, 4)]
+HALVING = [(12, 1), (4, 2), (2, 2)] if QUICK else [(49, 1), (8, 3), (2, 4)]
 LARGE, SMALL = 20_000, 600
 QUICK_CANDIDATES = 12
 # Splits that nothing is reported on.
@@ -202,7 +202,7 @@ def _oracle(job: Job, default: Recipe, plan: Plan) -> Recipe:
         result = _fitted(job, "screening", SCREENING_SEED + repeat, rough)
         return result.accuracy - WEIGHT_OF_LOG_LOSS * result.log_loss
 
-    others = list(large_grid(default, rows) if rows > LARGE else grid(default, rows))
+    others = large_grid(default, rows) if rows > LARGE else grid(default, rows)
     if QUICK:
         others = random.Random(0).sample(others, QUICK_CANDIDATES - 1)
     times = 2 if rows < SMALL else 1
