@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from torch import nn
 
-from benchmarks.rivals import Probabilities, Task, predict
-from stages.model import count_weights
+from benchmarks.suite import Probabilities, Task
+from stages.model import count_weights, predict_probabilities
+from stages.network import as_arrays
 from stages.privacy import auto
 from stages.privacy.dp_sgd import PrivateTraining
 from stages.privacy.noise import random_source
 from stages.privacy.plan import Plan, make_plan
+from stages.tabular.store import Features
 
 METRIC_NOISE_RATIO = 5.0  # as in params.yaml
 
@@ -30,8 +33,10 @@ LONGEST_STEP = 2.5
 # Momentum, of which long paths have more, so that they need not more steps.
 MOMENTUM, LONG_MOMENTUM, LONG_PATH = 0.5, 0.8, 200.0
 
-# On large tables short paths and small clips lose at every ε.
-LARGE_PATHS, LARGE_CLIPS = PATHS[4:], CLIPS[1:]
+# Of the paths, those nearest to the default's are tried: the others lose by far.
+NEAR_PATHS = 6
+# On tables that train on more rows than this, fewer are tried, and small clips are not.
+LARGE, NEAR_PATHS_IF_LARGE = 20_000, 4
 
 # Rows of a batch while candidates are compared, at most so many or this share of the table; larger
 # ones would cost time and hardly change who wins.
@@ -93,12 +98,11 @@ def default_recipe(task: Task) -> Recipe:
 
 def grid(default: Recipe, rows: int) -> list[Recipe]:
     """Return what the default competes with on a table of so many training rows."""
-    return [_recipe(default, rows, *choice) for choice in product(PATHS, CLIPS, ACTIVATIONS)]
-
-
-def large_grid(default: Recipe, rows: int) -> list[Recipe]:
-    """Return the part of the grid that has a chance on a large table."""
-    choices = product(LARGE_PATHS, LARGE_CLIPS, ACTIVATIONS)
+    near = sorted(PATHS, key=lambda path: abs(math.log(path / default.path)))
+    if rows > LARGE:
+        choices = product(near[:NEAR_PATHS_IF_LARGE], CLIPS[1:], ACTIVATIONS)
+    else:
+        choices = product(near[:NEAR_PATHS], CLIPS, ACTIVATIONS)
     return [_recipe(default, rows, *choice) for choice in choices]
 
 
@@ -174,6 +178,11 @@ def train(task: Task, recipe: Recipe, plan: Plan, noise: int | None = None) -> P
     for _ in training.epochs():
         pass
     return predict(training.average, task.x_test)
+
+
+def predict(network: nn.Sequential, features: Features) -> Probabilities:
+    """Return a network's class probabilities."""
+    return np.concatenate(list(predict_probabilities(as_arrays(network), features)))
 
 
 def best(

@@ -7,31 +7,24 @@ import copy
 import math
 import pickle
 import subprocess
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from interpret.privacy import DPExplainableBoostingClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from torch import nn
 from torch.nn import functional
 
-from stages.model import Architecture, predict_probabilities
-from stages.network import as_arrays, build_network
+from benchmarks.oracle import predict
+from benchmarks.suite import Probabilities, Task
 from stages.privacy.accounting import calibrate
 from stages.privacy.dp_sgd import as_vector
 from stages.privacy.gradients import clipped_sum_function
 from stages.privacy.noise import poisson_batch, random_source
-from stages.tabular.store import Features, Labels
-
-Probabilities = npt.NDArray[np.float64]
-
-HIDDEN_SIZES = (128, 64)
 
 # The usual notebook's settings (benchmarks/notebook.py).
 NOTEBOOK_EPOCHS = 25
@@ -49,41 +42,7 @@ HELD_OUT = 0.2
 DIFFPRIVLIB_PYTHON = Path(".venv-diffprivlib/bin/python")
 
 
-@dataclass(frozen=True)
-class Task:
-    """Train on these rows, predict those.
-
-    Attributes:
-        x, y: training features in [-1, 1] and labels.
-        x_test: features whose labels are to be predicted.
-        classes: number of labels.
-        epsilon, delta: what a private method may spend.
-        seed: of all of the method's own randomness.
-    """
-
-    x: Features
-    y: Labels
-    x_test: Features
-    classes: int
-    epsilon: float
-    delta: float
-    seed: int
-
-    def network(self, activation: str = "relu") -> nn.Sequential:
-        """Return the project's network for this table, untrained."""
-        return build_network(self.architecture(activation), self.seed)
-
-    def architecture(self, activation: str) -> Architecture:
-        """Return the network's shape."""
-        return Architecture(self.x.shape[1], self.classes, HIDDEN_SIZES, activation)
-
-
 Rival = Callable[[Task], Probabilities]
-
-
-def predict(network: nn.Sequential, features: Features) -> Probabilities:
-    """Return a network's class probabilities."""
-    return np.concatenate(list(predict_probabilities(as_arrays(network), features)))
 
 
 # --- private -------------------------------------------------------------------------------------
@@ -124,7 +83,9 @@ def dp_ebm(task: Task) -> Probabilities:
         n_jobs=1,
         random_state=task.seed,
     )
-    model.fit(task.x.astype(float), task.y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Privacy violation: using a fixed random_state")
+        model.fit(task.x.astype(float), task.y)
     probabilities: Probabilities = model.predict_proba(task.x_test.astype(float))
     return probabilities
 
@@ -163,7 +124,7 @@ def _diffprivlib_server() -> subprocess.Popen[bytes]:
 
 def logistic(task: Task) -> Probabilities:
     """Logistic regression."""
-    model = LogisticRegression(max_iter=1_000).fit(task.x, task.y)
+    model = LogisticRegression(max_iter=1_000).fit(task.x.astype(float), task.y)
     return _of_all_classes(model, task)
 
 
@@ -176,7 +137,7 @@ def boosting(task: Task) -> Probabilities:
 def _of_all_classes(model: LogisticRegression, task: Task) -> Probabilities:
     """Return a scikit-learn model's probabilities, 0 for classes that it never saw."""
     probabilities = np.zeros((len(task.x_test), task.classes))
-    probabilities[:, model.classes_] = model.predict_proba(task.x_test)
+    probabilities[:, model.classes_] = model.predict_proba(task.x_test.astype(float))
     return probabilities
 
 

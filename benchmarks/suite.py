@@ -11,11 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn import datasets
+from torch import nn
 
+from stages.model import Architecture
+from stages.network import build_network
 from stages.tabular.encode import encode, labels
 from stages.tabular.schema import Schema
 from stages.tabular.store import Features, Labels
 from stages.tabular.table import read_batches
+
+Probabilities = npt.NDArray[np.float64]
+
+HIDDEN_SIZES = (128, 64)
 
 # Test rows that a small generated table has, so that its figures are sharp.
 FEWEST_TEST_ROWS = 4_000
@@ -42,6 +49,35 @@ class Table:
         order = np.random.default_rng(seed).permutation(len(self.labels))
         train, test = order[: self.train_size], order[self.train_size :]
         return self.features[train], self.labels[train], self.features[test], self.labels[test]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Train on these rows, predict those.
+
+    Attributes:
+        x, y: training features in [-1, 1] and labels.
+        x_test: features whose labels are to be predicted.
+        classes: number of labels.
+        epsilon, delta: what a private method may spend.
+        seed: of all of the method's own randomness.
+    """
+
+    x: Features
+    y: Labels
+    x_test: Features
+    classes: int
+    epsilon: float
+    delta: float
+    seed: int
+
+    def network(self, activation: str = "relu") -> nn.Sequential:
+        """Return the project's network for this table, untrained."""
+        return build_network(self.architecture(activation), self.seed)
+
+    def architecture(self, activation: str) -> Architecture:
+        """Return the network's shape."""
+        return Architecture(self.x.shape[1], self.classes, HIDDEN_SIZES, activation)
 
 
 def _table(

@@ -33,13 +33,12 @@ from benchmarks.oracle import (
     best,
     default_recipe,
     grid,
-    large_grid,
     plan_of,
     rough_plan,
     train,
 )
-from benchmarks.rivals import NOT_PRIVATE, PRIVATE, Probabilities, Rival, Task
-from benchmarks.suite import SMOKER, TABLES, Table
+from benchmarks.rivals import NOT_PRIVATE, PRIVATE, Rival
+from benchmarks.suite import SMOKER, TABLES, Probabilities, Table, Task
 from stages.privacy.plan import Plan
 from stages.tabular.store import Labels
 
@@ -52,18 +51,16 @@ NAMES = QUICK_TABLES if QUICK else tuple(TABLES)
 EPSILONS = (0.25, 1.0, 3.5) if QUICK else (0.1, 0.25, 0.5, 1.0, 2.0, 3.5, 8.0)
 
 REPEATS = 4 if QUICK else 20
-# Of the sample's default: its distance from a rule of one column is smaller than one split shows.
+# On the sample: the distance from a rule of one column is smaller than a few splits show.
 SAMPLE_REPEATS = 8 if QUICK else 40
 # Of what takes long: everything on a table of so many rows, and these methods on every table.
-HUGE, HUGE_REPEATS = 100_000, 6
-SLOW = dict.fromkeys(("notebook", *NOT_PRIVATE), 3) | {"DP-EBM": 5}
+HUGE, HUGE_REPEATS = 100_000, 5
+SLOW, SLOW_REPEATS = {"notebook", "DP-EBM", *NOT_PRIVATE}, 3
 
-# How the oracle is chosen: the best so many are scored so often. On tables that train on more than
-# so many rows, part of the grid is tried; where fewer than so many train and one split tells
-# little, all is scored twice as often.
-HALVING = [(12, 1), (4, 2), (2, 2)] if QUICK else [(49, 1), (8, 3), (2, 4)]
-LARGE, SMALL = 20_000, 600
-QUICK_CANDIDATES = 12
+# How the oracle is chosen: the best so many are scored so often. Where fewer than so many rows
+# train, one split tells little, and all is scored twice as often.
+HALVING = [(20, 1), (4, 2), (2, 2)] if QUICK else [(37, 1), (8, 3), (2, 4)]
+SMALL = 600
 # Splits that nothing is reported on.
 SCREENING_SEED = 1_000
 
@@ -202,9 +199,9 @@ def _oracle(job: Job, default: Recipe, plan: Plan) -> Recipe:
         result = _fitted(job, "screening", SCREENING_SEED + repeat, rough)
         return result.accuracy - WEIGHT_OF_LOG_LOSS * result.log_loss
 
-    others = large_grid(default, rows) if rows > LARGE else grid(default, rows)
+    others = grid(default, rows)
     if QUICK:
-        others = random.Random(0).sample(others, QUICK_CANDIDATES - 1)
+        others = random.Random(0).sample(others, HALVING[0][0] - 1)
     times = 2 if rows < SMALL else 1
     return best([default, *others], score, [(stay, times * repeats) for stay, repeats in HALVING])
 
@@ -250,10 +247,10 @@ def _measured(job: Job, method: str, rival: Rival) -> Iterator[Result]:
 
 def _repeats(job: Job, method: str) -> int:
     if method in SLOW:
-        return min(SLOW[method], REPEATS)
+        return SLOW_REPEATS
     if len(_table(job.table).labels) > HUGE:
         return min(HUGE_REPEATS, REPEATS)
-    return SAMPLE_REPEATS if (job.table, method) == ("sample", "default") else REPEATS
+    return SAMPLE_REPEATS if job.table == "sample" else REPEATS
 
 
 # --- one fit -------------------------------------------------------------------------------------
