@@ -82,7 +82,10 @@ def _report(frame: pd.DataFrame) -> Iterator[str]:
         yield from _half(half, frame[frame.table.isin(names)])
     yield from _sample(frame)
     yield "## Every cell\n"
-    yield "Accuracy in %, ± its standard error.\n"
+    yield (
+        "Accuracy in %, ± its standard error, over each method's own repeats; only the differences "
+        "above are between equal splits. AUC is for two classes.\n"
+    )
     for name in frame.table.unique():
         yield from _cells(name, frame[frame.table == name])
 
@@ -222,10 +225,14 @@ def _cells(name: str, frame: pd.DataFrame) -> Iterator[str]:
         yield (
             f"| {epsilon:g} | {' | '.join(_percent(cell, method) for method in PRIVATE)} "
             f"| {means.log_loss['default']:.3f} | {means.log_loss['oracle']:.3f} "
-            f"| {means.roc_auc['default']:.3f} "
+            f"| {_or_dash(means.roc_auc['default'])} "
             f"| {settings['default'].removeprefix('default: ')} | {settings['oracle']} |"
         )
     yield ""
+
+
+def _or_dash(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _percent(frame: pd.DataFrame, method: str) -> str:
