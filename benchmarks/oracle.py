@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from torch import nn
 
-from benchmarks.suite import Probabilities, Task
+from benchmarks.suite import HIDDEN_SIZES, Probabilities, Task
 from stages.model import count_weights, predict_probabilities
 from stages.network import as_arrays
 from stages.privacy import auto
@@ -33,10 +33,9 @@ LONGEST_STEP = 2.5
 # Momentum, of which long paths have more, so that they need not more steps.
 MOMENTUM, LONG_MOMENTUM, LONG_PATH = 0.5, 0.8, 200.0
 
-# Of the paths, those nearest to the default's are tried: the others lose by far.
-NEAR_PATHS = 6
-# On tables that train on more rows than this, fewer are tried, and small clips are not.
-LARGE, NEAR_PATHS_IF_LARGE = 20_000, 4
+# On tables that train on more rows than this, only so many paths, those nearest to the default's,
+# are tried, and small clips are not.
+LARGE, PATHS_IF_LARGE = 20_000, 4
 
 # Rows of a batch while candidates are compared, at most so many or this share of the table; larger
 # ones would cost time and hardly change who wins.
@@ -80,7 +79,7 @@ def default_recipe(task: Task) -> Recipe:
     rows = len(task.y)
     chosen = auto.choose(
         train_size=rows,
-        weights=count_weights(task.architecture(auto.ACTIVATION)),
+        weights=count_weights(task.x.shape[1], HIDDEN_SIZES, task.classes),
         target_epsilon=task.epsilon,
         target_delta=task.delta,
     )
@@ -91,7 +90,7 @@ def default_recipe(task: Task) -> Recipe:
         chosen.momentum,
         chosen.max_grad_norm,
         chosen.average_decay,
-        auto.ACTIVATION,
+        chosen.activation,
         is_default=True,
     )
 
@@ -100,9 +99,9 @@ def grid(default: Recipe, rows: int) -> list[Recipe]:
     """Return what the default competes with on a table of so many training rows."""
     near = sorted(PATHS, key=lambda path: abs(math.log(path / default.path)))
     if rows > LARGE:
-        choices = product(near[:NEAR_PATHS_IF_LARGE], CLIPS[1:], ACTIVATIONS)
+        choices = product(near[:PATHS_IF_LARGE], CLIPS[1:], ACTIVATIONS)
     else:
-        choices = product(near[:NEAR_PATHS], CLIPS, ACTIVATIONS)
+        choices = product(PATHS, CLIPS, ACTIVATIONS)
     return [_recipe(default, rows, *choice) for choice in choices]
 
 

@@ -45,8 +45,8 @@ other noise, the same for all methods; differences are between equal splits. All
 same public bounds and nothing else. {repeats}
 
 - **default**: `auto`, by the pipeline's own code. **oracle**: the most accurate of the default and
-  36 other settings (path × clip 1.5, 3, 5 × relu, tanh; of the paths 3, 8, 20, 50, 120, 280, 650
-  and 1,500 the six nearest to the default's; momentum 0.5, on paths above 200 0.8), ignoring what
+  48 other settings (path 3, 8, 20, 50, 120, 280, 650, 1,500 × clip 1.5, 3, 5 × relu, tanh;
+  momentum 0.5, on paths above 200 0.8), ignoring what
   that choice would cost in privacy; found by successive halving (all once, 8 of them 3 more times,
   2 of them 4 more; twice as often where fewer than 600 rows train) on other splits, and then run
   anew. Where more than 20,000 rows train, four paths and the clips 3 and 5 are tried. To choose,
