@@ -39,7 +39,7 @@ LARGE, PATHS_IF_LARGE = 20_000, 4
 
 # Rows of a batch while candidates are compared, at most so many or this share of the table; larger
 # ones would cost time and hardly change who wins.
-SCREENING_BATCH, SCREENING_SHARE = 1_024, 1 / 40
+SCREENING_BATCH, SCREENING_SHARE = 1_024, 1 / 80
 
 
 @dataclass(frozen=True)

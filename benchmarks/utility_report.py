@@ -50,7 +50,7 @@ same public bounds and nothing else. {repeats}
   that choice would cost in privacy; found by successive halving (all once, 8 of them 3 more times,
   2 of them 4 more; twice as often where fewer than 600 rows train) on other splits, and then run
   anew. Where more than 20,000 rows train, four paths and the clips 3 and 5 are tried. To choose,
-  batches have at most 1,024 rows or a 40th of the table, at the same noise in an averaged step.
+  batches have at most 1,024 rows or an 80th of the table, at the same noise in an averaged step.
 - **notebook**: Adam at 1e-3, clip 1, 25 epochs, batches of 64 rows or of an 80th if that is more
   (64 would take an hour on the largest table), on the same public features, with the same
   network.
