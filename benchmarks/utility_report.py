@@ -46,11 +46,11 @@ same public bounds and nothing else. {repeats}
 
 - **default**: `auto`, by the pipeline's own code. **oracle**: the most accurate of the default and
   48 other settings (path 3, 8, 20, 50, 120, 280, 650, 1,500 × clip 1.5, 3, 5 × relu, tanh;
-  momentum 0.5, on paths above 200 0.8), ignoring what
-  that choice would cost in privacy; found by successive halving (all once, 8 of them 3 more times,
-  2 of them 4 more; twice as often where fewer than 600 rows train) on other splits, and then run
-  anew. Where more than 20,000 rows train, four paths and the clips 3 and 5 are tried. To choose,
-  batches have at most 1,024 rows or an 80th of the table, at the same noise in an averaged step.
+  momentum 0.5, on paths above 200 0.8), ignoring what that choice would cost in privacy; found by
+  successive halving (all once, 8 of them twice more, 2 of them three times more; twice as often
+  where fewer than 600 rows train) on other splits, and then run anew. Where more than 20,000 rows
+  train, four paths and the clips 3 and 5 are tried. To choose, batches have at most 1,024 rows or
+  an 80th of the table, at the same noise in an averaged step.
 - **notebook**: Adam at 1e-3, clip 1, 25 epochs, batches of 64 rows or of an 80th if that is more
   (64 would take an hour on the largest table), on the same public features, with the same
   network.

@@ -97,9 +97,9 @@ def test_what_the_past_has_spent_is_not_there_to_spend():
 
 def test_a_past_that_went_as_far_as_one_run_may_leaves_a_way_to_go():
     large = {**SAMPLE, "train_size": 10**6, "target_delta": 1e-8}
-    assert path_of(choose(**large), 10**6) == pytest.approx(450)
+    assert path_of(choose(**large), 10**6) == pytest.approx(800)
     continued = choose(**{**large, "target_epsilon": 2.0}, spent_epsilon=1.0)
-    assert path_of(continued, 10**6) == pytest.approx(450)
+    assert path_of(continued, 10**6) == pytest.approx(800)
 
 
 def test_the_activation_follows_the_signal_and_a_continued_run_its_parent():
