@@ -218,7 +218,7 @@ def verify(folder: Path) -> Statement:
     """
     statement = load_statement(folder / STATEMENT)
     problems = list(_changed_files(folder, statement.evidence.files))
-    if not statement.holds_its_checksum:
+    if statement.checksum != statement.computed_checksum:
         problems.append(f"{STATEMENT} was changed")
     # What is not as it was written need not be understood.
     problems = problems or [*_differences(statement, folder), *_wrong_figures(statement.evidence)]

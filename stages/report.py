@@ -2,9 +2,9 @@
 
     python -m stages.report --rev main --rev more-private --picture privacy_utility.png
 
-prints accuracy, loss and ε of the workspace and of each revision (branch, commit, tag or experiment)
-as a Markdown table, with the privacy noise in each figure, and draws them. `dvc plots diff` overlays
-the same points in a browser.
+prints accuracy, loss and ε of the workspace and of each revision (branch, commit, tag or
+experiment) as a Markdown table, with the privacy noise in each figure, and draws them. `dvc plots
+diff` overlays the same points in a browser.
 """
 
 import argparse
@@ -44,13 +44,14 @@ def _metrics_at(name: str) -> dict[str, Any]:
     commit = commit_of(name)
     if commit is None:
         raise UserError(
-            f"--rev {name}: expected a branch, commit, tag or experiment, but there is no such here. "
-            "`dvc exp show` and `git branch` list them."
+            f"--rev {name}: expected a branch, commit, tag or experiment, but there is none "
+            "of that name here. `dvc exp show` and `git branch` list them."
         )
     text = file_at(commit, METRICS)
     if text is None:
         raise UserError(
-            f"--rev {name}: {METRICS} is not part of it. Name a revision in which a run was committed."
+            f"--rev {name}: {METRICS} is not part of it. Name a revision in which a run was "
+            "committed."
         )
     content: dict[str, Any] = json.loads(text)
     return content

@@ -4,6 +4,7 @@ Each is drawn on axes of its own, so that pictures can put several side by side 
 them one by one, on a telephone too.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -239,17 +240,14 @@ def attack(curves: Mapping[str, Sequence[Mapping[str, Any]]], no_guarantee: str 
 
 
 def utility_point(metrics: Metrics) -> dict[str, Any]:
-    """Return what a run adds to the picture of privacy against utility."""
-    interval = metrics.get("interval", {})
-    return {
-        "epsilon": metrics["epsilon_overall"],
-        "accuracy": metrics["accuracy"],
-        "accuracy_low": metrics["accuracy"] - interval.get("accuracy", 0.0),
-        "accuracy_high": metrics["accuracy"] + interval.get("accuracy", 0.0),
-        "loss": metrics["loss"],
-        "loss_low": metrics["loss"] - interval.get("loss", 0.0),
-        "loss_high": metrics["loss"] + interval.get("loss", 0.0),
-    }
+    """Return what a run adds to the picture of privacy against utility: ε and figures ± noise."""
+    point = {"epsilon": metrics["epsilon_overall"]}
+    for name, most in (("accuracy", 1.0), ("loss", math.inf)):
+        value, noise = metrics[name], metrics.get("interval", {}).get(name, 0.0)
+        point[name] = value
+        point[f"{name}_low"] = max(0.0, value - noise)
+        point[f"{name}_high"] = min(most, value + noise)
+    return point
 
 
 def privacy_utility(points: Mapping[str, Mapping[str, Any]]) -> Drawing:
@@ -258,10 +256,13 @@ def privacy_utility(points: Mapping[str, Mapping[str, Any]]) -> Drawing:
     def draw(axes: Axes) -> None:
         for name, point in points.items():
             x, y = point["epsilon"], 100 * point["accuracy"]
-            noise = y - 100 * point["accuracy_low"]
+            noise = [[y - 100 * point["accuracy_low"]], [100 * point["accuracy_high"] - y]]
             axes.errorbar(x, y, noise, fmt="o", color=BLUE, capsize=4, elinewidth=1.5)
             axes.annotate(name, (x, y), xytext=(7, 7), textcoords="offset points", fontsize=10)
-        _title(axes, "Accuracy against privacy")
+        _title(
+            axes,
+            f"{_range(points, 'accuracy', '.1%')} right at ε = {_range(points, 'epsilon', 'g')}",
+        )
         axes.set(xlabel="ε of all that a run publishes", ylabel="test rows right (%), ± the noise")
         axes.margins(x=0.3, y=0.15)
         axes.set_xlim(left=0)
@@ -311,6 +312,12 @@ def _curve(axes: Axes, epochs: Epochs, name: str, scale: float = 1) -> None:
 
 def _unit_square(axes: Axes) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+
+
+def _range(points: Mapping[str, Mapping[str, Any]], name: str, form: str) -> str:
+    values = [point[name] for point in points.values()]
+    ends = dict.fromkeys(format(end, form) for end in (min(values), max(values)))
+    return " to ".join(ends)
 
 
 def _spread(released: Sequence[Values], redrawn: Sequence[Values]) -> list[Values]:

@@ -252,10 +252,13 @@ class Statement(_Told):
     checksum: str
 
     @property
-    def holds_its_checksum(self) -> bool:
-        return self.checksum == _checksum(self.model_dump(mode="json"))
+    def computed_checksum(self) -> str:
+        """What `checksum` should be: a guard against accidents, not against forgers."""
+        content = self.model_copy(update={"checksum": ""})
+        return hashlib.sha256(content.to_yaml().encode()).hexdigest()
 
     def to_yaml(self) -> str:
+        """Return the text of the file, which `load_statement` reads back."""
         return yaml.safe_dump(
             self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
         )
@@ -298,19 +301,15 @@ def make_statement(
         published: the day it leaves the building, if it does.
         files: SHA-256 of each file that leaves with it, by its path.
     """
-    content = {
-        "url_slug": "private-classifier",
-        "deployment": _deployment(release, published),
-        "evidence": _evidence(release, files or {}),
-    }
-    return Statement.model_validate({**content, "checksum": _checksum(content)})
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Return a hash of all but the checksum; a guard against accidents, not against forgers."""
-    told = Statement.model_validate({**content, "checksum": ""}).model_dump(mode="json")
-    text = yaml.safe_dump(told, allow_unicode=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    statement = Statement.model_validate(
+        {
+            "url_slug": "private-classifier",
+            "deployment": _deployment(release, published),
+            "evidence": _evidence(release, files or {}),
+            "checksum": "",
+        }
+    )
+    return statement.model_copy(update={"checksum": statement.computed_checksum})
 
 
 def _evidence(release: Release, files: Mapping[str, str]) -> dict[str, Any]:
