@@ -66,9 +66,9 @@ def main() -> None:
 
 def read_release(folder: Path, schema: Schema, parameters: Mapping[str, Any]) -> Release:
     """Return what is told of the run whose metrics are in `folder`."""
-    test = read_json(folder / "metrics/evaluate.json")
+    train, test = (read_json(folder / f"metrics/{side}.json") for side in ("train", "evaluate"))
     return Release(
-        train=read_json(folder / "metrics/train.json"),
+        train=train,
         test=test,
         fields=schema.model_dump(mode="json")["fields"],
         classes=schema.class_names,

@@ -28,6 +28,7 @@ SHADES = LinearSegmentedColormap.from_list("shades", ["#F3F8FB", "#0070B0"])
 STYLE: Any = {
     "font.size": 12,
     "text.color": INK,
+    "text.parse_math": False,  # a class may be called $5 to $10
     "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
     "xtick.color": INK,

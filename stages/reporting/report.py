@@ -191,11 +191,15 @@ LIMITS = (
 def _promise(statement: Statement) -> list[Block]:
     evidence = statement.evidence
     training, testing = evidence.training, evidence.testing
+    pure = testing.epsilon and all(isinstance(e, DiscreteLaplaceEvent) for e in testing.spend)
     rows = [
         ("ε of everything below", _number(evidence.epsilon, ".4f")),
         ("ε of the model and its curves", _number(training.epsilon, ".4f")),
-        ("ε of the test figures", _number(testing.epsilon, ".4f")),
-        ("δ", f"{_number(evidence.delta, 'g')} (0 for the test figures)"),
+        (
+            "ε of the test figures",
+            _number(testing.epsilon, ".4f") + (" (with δ = 0)" if pure else ""),
+        ),
+        ("δ", _number(evidence.delta, "g")),
         ("who is protected (unit)", UNIT),
         ("against what (neighbours)", NEIGHBOURS),
         ("ε for replacing one row by another", _number(training.epsilon_replace_one, ".4f")),
@@ -203,7 +207,11 @@ def _promise(statement: Statement) -> list[Block]:
     ]
     return [
         Grid("The label", ("item", "value"), rows),
-        Text("What is released, and covered by ε:"),
+        Text(
+            "What is made, none of it covered by ε:"
+            if evidence.no_guarantee
+            else "What is released, and covered by ε:"
+        ),
         Points(RELEASED),
         Text("What is not protected:"),
         Points(evidence.not_covered),
@@ -217,15 +225,8 @@ def _use(statement: Statement, release: Release) -> list[Block]:
         (name, *(f"{rows:.1f}" for rows in own))
         for name, own in zip(release.classes, confusion, strict=True)
     ]
-    exact = statement.evidence.utility["interval"] is None
-    how = (
-        "These figures are exact and not covered by ε."
-        if exact
-        else "Each figure carries noise that protects the test rows: with chance 95% the exact one "
-        "lies within ±. Counts have decimals because they are estimates."
-    )
     return [
-        Text(how),
+        Text(_noise(statement)),
         Grid("Measured on rows held back", ("figure", "value", "±"), _metric_rows(statement)),
         Grid("Test rows by label and prediction", head, counts),
         Pictures(
@@ -241,6 +242,18 @@ def _use(statement: Statement, release: Release) -> list[Block]:
             "The training: loss, accuracy and ε spent after each epoch. Bands: the noise.",
         ),
     ]
+
+
+def _noise(statement: Statement) -> str:
+    evidence = statement.evidence
+    if evidence.utility["interval"] is None:
+        return "These figures are exact, and protect nobody."
+    known = "The noise in these figures is no secret and protects nobody"
+    secret = "Each figure carries noise that protects the test rows"
+    return (
+        f"{known if evidence.no_guarantee else secret}: with chance 95% the exact one lies within "
+        "±. Counts have decimals because they are estimates."
+    )
 
 
 def _metric_rows(statement: Statement) -> list[tuple[str, str, str]]:

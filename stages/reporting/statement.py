@@ -28,6 +28,7 @@ TRUST = (
 RELEASED = (
     "the model",
     "the training curves",
+    "the checkpoint that a later run can continue (covered, but no part of a bundle)",
     "the test metrics and every figure and plot made from them",
     "this report",
 )
@@ -392,7 +393,7 @@ def _deployment(release: Release, published: date | None) -> dict[str, Any]:
                 "delta": train["delta"] if covered else None,
             },
             "privacy_parameters_details": (
-                "The larger of the two sides of the split: training with δ, test figures without."
+                "Of both sides of the split together; `evidence` has each."
                 if covered
                 else f"No guarantee: {release.no_guarantee}."
             ),
