@@ -296,11 +296,20 @@ def _attack(statement: Statement) -> list[Block]:
             "Members found, at most, against outsiders taken for members, by the best attacker.",
         ),
         Text(
-            "These follow from the trade-off curves of the mechanisms that really ran (from their "
-            "privacy loss distributions, not from ε and δ, which say less), and bound every "
-            "attack, also those not yet invented. Attacks seen in practice reach a part of it."
+            "These follow from the trade-off curves of the mechanisms that really ran "
+            f"({_source(statement)}, not from ε and δ, which say less), and bound every attack, "
+            "also those not yet invented. Attacks seen in practice reach a part of it."
         ),
     ]
+
+
+def _source(statement: Statement) -> str:
+    training = statement.evidence.training
+    if training.best_of_many:
+        return "the model's by Rényi divergence, as the best of many was kept"
+    if not training.planned_in_advance:
+        return "the model's by Rényi divergence, as it continues another"
+    return "from their privacy loss distributions"
 
 
 PREFIX = "true_positives_at_"
