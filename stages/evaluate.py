@@ -124,6 +124,7 @@ def _private(
         "interval": noise,
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
         **_promise(booking, training),
+        "epsilon_total": booking.total(),
         "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
 

@@ -42,11 +42,15 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` in UTF-8, whole or not at all."""
+    with whole_file(path) as scratch:
+        scratch.write_text(text, "utf-8", newline="\n")
+
+
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, whole or not at all; NaN and infinity are refused."""
-    with whole_file(path) as scratch:
-        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-        scratch.write_text(text + "\n", "utf-8")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

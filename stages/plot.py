@@ -1,34 +1,153 @@
-"""Draw the released figures: the `plot` stage. It reads released tables only, no private row."""
+"""Draw the released figures and write the report: the `plot` stage. It reads no private row."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stages.errors import run
-from stages.files import read_csv, read_json, whole_file
+from stages.files import read_csv, read_json, whole_file, write_csv, write_text
+from stages.params import load_params
+from stages.privacy.attack import (
+    Profile,
+    curve_rows,
+    profile_of_counts,
+    profile_of_promise,
+    told,
+)
+from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, from_json
+from stages.privacy.release import CountRelease
 from stages.reporting import figures
+from stages.reporting.figures import Drawing
+from stages.reporting.metrics import Table, possible_cells
+from stages.reporting.report import render
+from stages.reporting.statement import Release, Statement, make_statement
+from stages.reporting.svg import to_svg
 from stages.reporting.tables import table_of
+from stages.tabular.schema import Schema
 
-PLOTS = Path("plots")
-METRICS = Path("metrics")
+# The pictures, by file: the drawings on each, from left to right.
+PICTURES = {
+    "training.png": ("loss", "accuracy", "spent"),
+    "confusion_matrix.png": ("confusion",),
+    "roc.png": ("roc",),
+    "calibration.png": ("calibration",),
+    "attack.png": ("attack",),
+}
+
+REDRAWS = 1000
 
 
 def main() -> None:
-    train = read_json(METRICS / "train.json")
-    test = read_json(METRICS / "evaluate.json")
+    params = load_params()
+    release = read_release(
+        Path(),
+        Schema.load(params.schema_path),
+        {
+            "target_epsilon": params.target_epsilon,
+            "test_fraction": params.test_fraction,
+            "split_seed": params.split_seed,
+            "train_size": params.train_size,
+            "privacy_budget": params.privacy_budget,
+        },
+    )
+    plots, statement = Path("plots"), make_statement(release)
+    drawings = drawings_of(Path(), release)
+    for name, parts in PICTURES.items():
+        with whole_file(plots / name) as scratch:
+            picture = figures.picture([drawings[part] for part in parts], _width(parts, release))
+            picture.savefig(scratch, format="png", dpi=150)
+    write_csv(plots / "privacy_utility.csv", [figures.utility_point(release.test)])
+    write_text(plots / "statement.yaml", statement.to_yaml())
+    write_text(plots / "report.md", render("report.md", statement, release))
+    write_text(plots / "report.html", page(statement, release, drawings))
+
+
+def read_release(folder: Path, schema: Schema, parameters: Mapping[str, Any]) -> Release:
+    """Return what is told of the run whose metrics are in `folder`."""
+    train, test = (read_json(folder / f"metrics/{side}.json") for side in ("train", "evaluate"))
+    return Release(
+        train=train,
+        test=test,
+        fields=schema.model_dump(mode="json")["fields"],
+        classes=schema.class_names,
+        parameters=parameters,
+        test_attack=told(_profile_of(test)),
+        subgroups=read_csv(folder / "plots/subgroups.csv")[1:],
+    )
+
+
+def drawings_of(folder: Path, release: Release) -> dict[str, Drawing]:
+    """Return every drawing by its name, made of the released tables in `folder`."""
+    train, test = release.train, release.test
     epochs = [
         {key: float(value) for key, value in row.items()}
-        for row in read_csv(PLOTS / "training.csv")
+        for row in read_csv(folder / "plots/training.csv")
     ]
-    table, classes = table_of(read_csv(PLOTS / "test_counts.csv"))
-
-    drawings = {
-        "training.png": figures.training(epochs, train),
-        "confusion_matrix.png": figures.confusion_matrix(table, classes, test),
-        "roc.png": figures.roc(table, classes, test),
-        "calibration.png": figures.calibration(table, classes, test),
+    table, classes = table_of(read_csv(folder / "plots/test_counts.csv"))
+    redraws = _redraws(table, test)
+    declared = release.parameters["train_size"]
+    rows = "all training rows" if declared is None else f"n ≈ {declared:,}"
+    attacks: dict[str, Sequence[Mapping[str, Any]]] = {
+        "model and curves": read_csv(folder / "plots/attack.csv"),
+        "test figures": curve_rows(_profile_of(test)),
     }
-    for name, figure in drawings.items():
-        with whole_file(PLOTS / name) as scratch:
-            figure.savefig(scratch, format="png", dpi=150)
+    return {
+        "loss": figures.loss(epochs, rows, train),
+        "accuracy": figures.accuracy(epochs, rows, train),
+        "spent": figures.spent(epochs, train),
+        "confusion": figures.confusion_matrix(table, classes, test, redraws),
+        "roc": figures.roc(table, classes, test, redraws),
+        "calibration": figures.calibration(table, classes, test, redraws),
+        "attack": figures.attack(attacks, release.no_guarantee),
+    }
+
+
+def page(statement: Statement, release: Release, drawings: Mapping[str, Drawing]) -> str:
+    """Return the report as one page that holds its figures."""
+    graphics = {
+        name: to_svg(figures.picture([one], _width([name], release)), name)
+        for name, one in drawings.items()
+    }
+    return render("report.html", statement, release, graphics=graphics)
+
+
+def _width(parts: Sequence[str], release: Release) -> float:
+    """Return the width of a drawing, which has to grow where each class has a row of its own."""
+    by_class = {"confusion", "roc"} & {*parts}
+    return max(figures.SIDE, 0.5 * len(release.classes) + 2) if by_class else figures.SIDE
+
+
+def _profile_of(test: Mapping[str, Any]) -> Profile:
+    """Return what the release of the test counts gives away; exact ones give all."""
+    if "ledger" not in test:
+        return profile_of_promise(0.0, 1.0)
+    (spend,) = (run["spend"] for run in test["ledger"])
+    counts = [event for event in from_json(spend["events"]) if isinstance(event, DiscreteLaplace)]
+    if len(counts) < len(spend["events"]):  # the best of many
+        return profile_of_promise(spend["epsilon"], spend["delta"])
+    return profile_of_counts(counts)
+
+
+def _redraws(table: Table, test: Mapping[str, Any]) -> Table | None:
+    """Return copies of the table with the noise of its release added once more, if it has any."""
+    if "ledger" not in test:
+        return None
+    (spend,) = (run["spend"] for run in test["ledger"])
+    # Two for the table, one for each grouping.
+    epsilons = [event.epsilon for event in _counts(from_json(spend["events"]))]
+    mechanism = CountRelease(sum(epsilons), possible_cells(len(table)), len(epsilons) - 2)
+    return mechanism.redraws(table, REDRAWS, np.random.default_rng(0))
+
+
+def _counts(events: Sequence[Event]) -> Iterator[DiscreteLaplace]:
+    for event in events:
+        match event:
+            case DiscreteLaplace():
+                yield event
+            case BestOfMany():
+                yield from _counts(event.events)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Train the classifier with differential privacy: the `train` stage."""
 
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from stages.files import read_json, whole_folder, write_csv, write_json
 from stages.model import Architecture, count_weights, save_model
 from stages.network import as_arrays, build_network
 from stages.params import Params, load_params
-from stages.privacy.accounting import Spent, account, epsilon_curve
+from stages.privacy.accounting import Spent, account, epsilon_curve, privacy_profile
+from stages.privacy.attack import curve_rows, told
 from stages.privacy.auto import Settings, choose
 from stages.privacy.checkpoint import Checkpoint, restore, state_of
 from stages.privacy.dp_sgd import Epoch, PrivateTraining
-from stages.privacy.events import Steps
+from stages.privacy.events import Steps, to_json
 from stages.privacy.ledger import Booking, book
 from stages.privacy.noise import random_source
 from stages.privacy.odometer import Spend
@@ -30,6 +33,9 @@ from stages.tabular.store import Features, Labels, load_schema, load_side
 
 PREPARED = Path("data/prepared")
 MODELS = Path("models")
+
+# What the mechanism and its accounting are made of.
+LIBRARIES = ("torch", "opacus", "dp-accounting", "opendp", "numpy", "randomgen")
 
 
 def main() -> None:
@@ -75,6 +81,9 @@ def _train_and_write(
     training.processes.wait_for_all()  # one whose monitors failed never comes
     booking.settle(training.history)
 
+    attack = privacy_profile(
+        booking.spend.events if booking.is_trial else history, planned=not past
+    )
     curve = epsilon_curve(past, training.history, training.plan.epoch_ends, spent)
     rows = [*(parent.checkpoint.epochs if parent else ()), *_rows(epochs, curve)]
     promise = _promise(spent, booking)
@@ -90,11 +99,15 @@ def _train_and_write(
         }
         Checkpoint(booking.run, history, rows, lineage, state_of(training)).save(folder)
     write_csv("plots/training.csv", rows)
+    write_csv("plots/attack.csv", curve_rows(attack))
     metrics = {
         **_metrics(epochs[-1], training, promise),
+        "attack": None if promise["epsilon"] is None else told(attack),
         "monitors_passed": monitors,
         "not_covered": _not_covered(params, parent),
         "parent": _named(parent),
+        "versions": [f"python {platform.python_version()}", *_versions()],
+        "history": to_json(history),
         "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
     write_json("metrics/train.json", metrics)
@@ -280,6 +293,10 @@ def _not_covered(params: Params, parent: Parent | None) -> list[str]:
     return left_out
 
 
+def _versions() -> list[str]:
+    return [f"{name} {version(name)}" for name in LIBRARIES]
+
+
 def _table_changed(parent: Parent | None) -> bool:
     """Whether the table changed somewhere between the runs that led to this one."""
     return parent is not None and (
@@ -294,6 +311,7 @@ def _named(parent: Parent | None) -> dict[str, Any] | None:
         "commit": parent.commit,
         "checkpoint": parent.checkpoint_hash,
         "data_changed": parent.data_changed,
+        "table_changed": _table_changed(parent),
     }
 
 

@@ -49,6 +49,18 @@ def resolve(name: str) -> str:
     return commit
 
 
+def commit_of(name: str) -> str | None:
+    """Return the id of what a branch, commit, tag or experiment is today, or None if there is none.
+
+    Of several experiments with one name it is the latest.
+    """
+    experiments = _git(
+        "for-each-ref", "--sort=-creatordate", "--format=%(objectname)", f"refs/exps/*/*/{name}"
+    ).split()
+    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+    return next(iter(experiments), commit) or None
+
+
 def file_at(commit: str, path: str) -> str | None:
     """Return a file's text as Git has it at `commit`, or None where it has none."""
     return _git("show", f"{commit}:{path}") or None

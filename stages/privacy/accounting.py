@@ -17,8 +17,18 @@ from dp_accounting.rdp import RdpAccountant
 from opacus.accountants import PRVAccountant
 
 from stages.errors import BrokenGuaranteeError, UserError
-from stages.privacy.events import Steps
-from stages.privacy.renyi import ORDERS, dp_event, epsilon_renyi
+from stages.privacy.attack import Profile
+from stages.privacy.events import Event, Steps
+from stages.privacy.renyi import (
+    ORDERS,
+    delta_of_curve,
+    dp_event,
+    epsilon_of_curve,
+    epsilon_renyi,
+    renyi_curve,
+)
+
+REPLACE_ONE = NeighboringRelation.REPLACE_ONE
 
 # The two accountants may differ by this share of ε plus this constant before a stage fails.
 DISAGREEMENT_SHARE = 0.02
@@ -37,6 +47,10 @@ CALIBRATION_MARGIN = 0.004
 
 # Above this share of the target, a past leaves nothing for a run that continues it.
 LEAST_SHARE_LEFT = 0.99
+
+# The profile ends where an attack would gain less than this, on this many points.
+PROFILE_LEAST_DELTA = 1e-10
+PROFILE_POINTS = 400
 
 # PRV's mesh grows without bound where σ or the target is tiny: 2^24 points take about 2 GB.
 MAX_PRV_POINTS = 2**24
@@ -255,9 +269,7 @@ def account(
             "written: the training took other steps than its plan says. Mend the code that was "
             "changed."
         )
-    replace_one = epsilon_pld(
-        history, delta, scale=target_epsilon, neighbouring=NeighboringRelation.REPLACE_ONE
-    )
+    replace_one = epsilon_pld(history, delta, scale=target_epsilon, neighbouring=REPLACE_ONE)
     # Replacing a row is harder to hide; PRV's margin must not make it look otherwise.
     return Spent(epsilon, prv, pld, renyi, max(replace_one, epsilon), delta)
 
@@ -293,3 +305,21 @@ def _first(history: Sequence[Steps], steps: int) -> list[Steps]:
         part.append(Steps(run.noise_multiplier, run.sample_rate, taken))
         steps -= taken
     return [run for run in part if run.steps]
+
+
+def privacy_profile(events: Sequence[Event], *, planned: bool) -> Profile:
+    """Return δ(ε) of what ran, at as many ε as its trade-off curve needs.
+
+    By PLD where all of it was fixed in advance, and by Rényi divergence, which is looser, where it
+    was not or where the best of many was kept.
+    """
+    steps = [event for event in events if isinstance(event, Steps)]
+    if not planned or len(steps) < len(events):
+        curve = renyi_curve(events)
+        epsilons = np.linspace(0, epsilon_of_curve(curve, PROFILE_LEAST_DELTA), PROFILE_POINTS)
+        return Profile(epsilons, delta_of_curve(curve, epsilons))
+    largest = epsilon_renyi(steps, PROFILE_LEAST_DELTA)
+    accountant = PLDAccountant(value_discretization_interval=COARSE_PLD_INTERVAL * largest)
+    accountant.compose(_composed(steps))
+    epsilons = np.linspace(0, largest, PROFILE_POINTS)
+    return Profile(epsilons, np.minimum(1.0, accountant.get_delta(epsilons)))

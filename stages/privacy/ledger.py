@@ -177,16 +177,23 @@ class Ledger:
                 "Bring the ledger up to date with: python -m stages.ledger rebuild"
             )
 
+    def total(self, spend: Spend) -> float:
+        """Return ε of everything released so far about the people of `spend`, at its δ."""
+        return total_epsilon(self._spends(spend), spend.delta)
+
     def summary(self, spend: Spend, budget: float | None) -> str:
         """Return one line that says what the people of `spend` have had released about them."""
-        with self._connected() as connection:
-            spends = _people(connection, spend)
+        spends = self._spends(spend)
         total = total_epsilon(spends, spend.delta)
         cap = "no privacy_budget is set" if budget is None else f"privacy_budget is {budget:g}"
         return (
             f"privacy ledger: ε = {total:.3f} at δ = {spend.delta:g} spent on these people so far "
             f"(entries: {len(spends)}); {cap}"
         )
+
+    def _spends(self, spend: Spend) -> list[Spend]:
+        with self._connected() as connection:
+            return _people(connection, spend)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -232,6 +239,10 @@ class Booking:
         """Enter what really ran."""
         if self.ledger and self.run and not self.is_trial:
             self.ledger.settle(self.run, events)
+
+    def total(self) -> float | None:
+        """Return ε of everything about these people by now; None for a simulation."""
+        return None if self.ledger is None else self.ledger.total(self.spend)
 
     def summary(self) -> str:
         """Return the line with which a run ends."""

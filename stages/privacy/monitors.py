@@ -25,6 +25,21 @@ from stages.privacy.plan import Plan
 
 FALSE_ALARM = 1e-6
 
+# What a run has to have passed before anything of it may be published.
+MONITORS = (
+    "gradient noise: mean",
+    "gradient noise: variance",
+    "gradient noise: white within a step",
+    "gradient noise: fresh in each step",
+    "gradient noise: unlike the first step's",
+    "metric noise: mean",
+    "metric noise: variance",
+    "batch sizes: total",
+    "batch sizes: spread",
+    "clipping: no row beyond the bound",
+    "accounting: every step, once",
+)
+
 # Room for float32 rounding between a clipped norm and its bound.
 CLIP_TOLERANCE = 1e-4
 
@@ -130,22 +145,21 @@ class Monitors:
         level = FALSE_ALARM / 10  # nine of the monitors below are statistical
         gradient, metrics = self._gradient, _NoiseStatistics()
         metrics.add(np.concatenate(self._metrics))
-        return {
-            "gradient noise: mean": _normal(gradient.mean) > level,
-            "gradient noise: variance": _two_sided(gradient.variance) > level,
-            "gradient noise: white within a step": _normal(gradient.within) > level,
-            "gradient noise: fresh in each step": _normal(gradient.across) > level,
-            "gradient noise: unlike the first step's": _normal(gradient.repeated) > level,
-            "metric noise: mean": _normal(metrics.mean) > level,
-            "metric noise: variance": _two_sided(metrics.variance) > level,
-            "batch sizes: total": _two_sided(self._total_of_batches()) > level,
-            "batch sizes: spread": _two_sided(self._spread_of_batches()) > level,
-            "clipping: no row beyond the bound": self._clipping_was_seen_to_work(),
-            "accounting: every step, once": (
-                list(history) == [self.plan.planned]
-                and gradient.steps == len(self.batch_sizes) == self.plan.steps
-            ),
-        }
+        passed = (
+            _normal(gradient.mean) > level,
+            _two_sided(gradient.variance) > level,
+            _normal(gradient.within) > level,
+            _normal(gradient.across) > level,
+            _normal(gradient.repeated) > level,
+            _normal(metrics.mean) > level,
+            _two_sided(metrics.variance) > level,
+            _two_sided(self._total_of_batches()) > level,
+            _two_sided(self._spread_of_batches()) > level,
+            self._clipping_was_seen_to_work(),
+            list(history) == [self.plan.planned]
+            and gradient.steps == len(self.batch_sizes) == self.plan.steps,
+        )
+        return dict(zip(MONITORS, passed, strict=True))
 
     def require_passed(self, history: Sequence[Steps]) -> list[str]:
         """Return the names of the monitors, all of which passed.

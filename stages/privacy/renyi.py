@@ -44,6 +44,15 @@ def epsilon_of_curve(curve: Curve, delta: float) -> float:
     return max(0.0, float(np.where(covered, 0.0, epsilons).min()))
 
 
+def delta_of_curve(curve: Curve, epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return δ at each ε (points,) of a Rényi curve: `epsilon_of_curve` solved for δ."""
+    orders, log_delta = ORDERS[:, None], (ORDERS - 1)[:, None] * (curve[:, None] - epsilons)
+    log_delta = log_delta + (orders - 1) * np.log1p(-1 / orders) - np.log(orders)
+    # Total variation is at most √(1 - e^-KL), and δ is at most that.
+    variation = math.sqrt(-math.expm1(-float(curve.min())))
+    return np.minimum(variation, np.exp(np.minimum(log_delta, 0.0)).min(axis=0))
+
+
 def epsilon_renyi(events: Sequence[Event], delta: float) -> float:
     """Return ε at δ of events whose plan may have been made on the way."""
     return epsilon_of_curve(renyi_curve(events), delta)

@@ -94,11 +94,12 @@ def group_metrics(groups: Table) -> dict[str, Values]:
 
 
 def one_against_rest(table: Table) -> Values:
-    """Return (classes, 2): false and true positive rate of predicting each class."""
+    """Return (…, classes, 2): false and true positive rate of predicting each class."""
     confusion = table.sum(axis=-1)
-    right, of_label = np.diagonal(confusion), confusion.sum(axis=1)
-    false = _ratio(confusion.sum(axis=0) - right, confusion.sum() - of_label)
-    return np.stack([false, _ratio(right, of_label)], axis=1)
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    of_label, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    others = confusion.sum(axis=(-1, -2))[..., None] - of_label
+    return np.stack([_ratio(predicted - right, others), _ratio(right, of_label)], axis=-1)
 
 
 def score_histogram(table: Table) -> Table:

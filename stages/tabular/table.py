@@ -33,6 +33,7 @@ from stages.tabular.schema import (
     CategoryFeature,
     CategoryLabel,
     Feature,
+    Field,
     Id,
     Label,
     ReadField,
@@ -81,6 +82,14 @@ def read_batches(
     """
     fields = _fields_for_scoring(schema) if scoring else schema.read_fields
     yield from _ahead(_typed_batches(source, schema, fields, scoring))
+
+
+def read_rows(path: Path, schema: Schema) -> Iterator[dict[str, str]]:
+    """Yield the cells of each row as text, those of ignored columns included, nothing checked."""
+    batches, _ = _open(path, path, schema, schema.fields)
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield {name: (cell or b"").decode(errors="replace") for name, cell in row.items()}
 
 
 def _fields_for_scoring(schema: Schema) -> tuple[ReadField, ...]:
@@ -132,7 +141,7 @@ def _read_cells(
 ) -> Iterator[_Cells]:
     """Yield all columns that are read as bytes, a type in which no cell can fail."""
     try:
-        batches, columns = _open(source, name, schema)
+        batches, columns = _open(source, name, schema, schema.read_fields)
         _refuse_other_columns(name, columns, schema, optional)
         line = first_row = 2
         for batch in batches:
@@ -152,14 +161,14 @@ def _read_cells(
 
 
 def _open(
-    source: Source, name: object, schema: Schema
+    source: Source, name: object, schema: Schema, fields: Sequence[Field]
 ) -> tuple[Iterator[pa.RecordBatch], list[str]]:
-    """Return the batches of cells and the names of the file's columns."""
+    """Return the batches of the fields' cells and the names of the file's columns."""
     if isinstance(source, pa.Table):
-        read = [field.name for field in schema.read_fields if field.name in source.column_names]
+        read = [field.name for field in fields if field.name in source.column_names]
         return map(_as_text, source.select(read).to_batches()), source.column_names
     if str(name).endswith(PARQUET):
-        return _open_parquet(source, schema)
+        return _open_parquet(source, fields)
     _refuse_other_encodings(source, name)
     reader = arrow_csv.open_csv(
         source,
@@ -175,11 +184,13 @@ def _open(
     return iter(reader), _header(name, reader)
 
 
-def _open_parquet(source: Source, schema: Schema) -> tuple[Iterator[pa.RecordBatch], list[str]]:
+def _open_parquet(
+    source: Source, fields: Sequence[Field]
+) -> tuple[Iterator[pa.RecordBatch], list[str]]:
     """Read a Parquet file's cells as the text that a CSV file would have in their place."""
     file = parquet.ParquetFile(source)
     columns = list(file.schema_arrow.names)
-    read = [field.name for field in schema.read_fields if field.name in columns]
+    read = [field.name for field in fields if field.name in columns]
     batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=read, use_threads=False)
     return map(_as_text, batches), columns
 

@@ -59,10 +59,16 @@ REGISTRY = {
     "metrics/train.json: steps": PARAMETER,
     "metrics/train.json: monitors_passed": PARAMETER,  # the same list on every table, see monitors
     "metrics/train.json: not_covered": PARAMETER,
+    "metrics/train.json: attack.*": ACCOUNTANTS,
+    "metrics/train.json: versions": PARAMETER,
+    "metrics/train.json: history.steps.noise_multiplier": ACCOUNTANTS,
+    "metrics/train.json: history.steps.sample_rate": PARAMETER,
+    "metrics/train.json: history.steps.steps": PARAMETER,
     "metrics/train.json: parent": PARAMETER,
     "metrics/train.json: parent.commit": PARAMETER,
     "metrics/train.json: parent.checkpoint": TRAINING,  # a hash of what was released
     "metrics/train.json: parent.data_changed": SAID,
+    "metrics/train.json: parent.table_changed": SAID,
     "metrics/train.json: ledger.run": PARAMETER,  # a random number
     "metrics/train.json: ledger.spend.side": PARAMETER,
     "metrics/train.json: ledger.spend.events.steps.noise_multiplier": ACCOUNTANTS,
@@ -77,6 +83,16 @@ REGISTRY = {
     "plots/training.csv: accuracy_noise": ACCOUNTANTS,
     "plots/training.csv: epsilon": ACCOUNTANTS,
     "plots/training.png": TRAINING,
+    "plots/attack.csv: false_positive_rate": PARAMETER,
+    "plots/attack.csv: true_positive_rate": ACCOUNTANTS,
+    "plots/attack.png": ACCOUNTANTS,
+    # What the report and the statement hold is copied from the metrics and the released tables.
+    "plots/report.html": TRAINING,
+    "plots/report.md": TRAINING,
+    "plots/statement.yaml": TRAINING,
+    "plots/privacy_utility.csv: epsilon": ACCOUNTANTS,
+    "plots/privacy_utility.csv: accuracy*": AFTER_COUNTS,
+    "plots/privacy_utility.csv: loss*": AFTER_COUNTS,
     "metrics/evaluate.json: accuracy": AFTER_COUNTS,
     "metrics/evaluate.json: loss": AFTER_COUNTS,
     "metrics/evaluate.json: balanced_accuracy": AFTER_COUNTS,
@@ -89,6 +105,7 @@ REGISTRY = {
     "metrics/evaluate.json: confusion_matrix": AFTER_COUNTS,
     "metrics/evaluate.json: epsilon": PARAMETER,
     "metrics/evaluate.json: epsilon_overall": ACCOUNTANTS,
+    "metrics/evaluate.json: epsilon_total": ACCOUNTANTS,
     "metrics/evaluate.json: ledger.run": PARAMETER,  # a random number
     "metrics/evaluate.json: ledger.spend.side": PARAMETER,
     "metrics/evaluate.json: ledger.spend.events.discrete_laplace.epsilon": PARAMETER,
@@ -116,6 +133,7 @@ REGISTRY = {
     "dvc.lock: *.cmd": PARAMETER,
     "dvc.lock: *.params.params.yaml.*": PARAMETER,
     "dvc.lock: *.deps.stages/*.py.*": PARAMETER,
+    "dvc.lock: *.deps.stages/reporting/templates/*": PARAMETER,
     "dvc.lock: *.deps.data/*.schema.json.*": PARAMETER,
     # Hashes and sizes of private files tell two tables apart for certain.
     "dvc.lock: *.deps.data/*.csv.*": PRIVATE,
@@ -127,6 +145,11 @@ REGISTRY = {
     "dvc.lock: *.outs.models/checkpoint.*": TRAINING,
     "dvc.lock: *.outs.metrics/train.json.*": TRAINING,
     "dvc.lock: *.outs.plots/training.*": TRAINING,
+    "dvc.lock: *.outs.plots/attack.*": ACCOUNTANTS,
+    "dvc.lock: *.deps.plots/attack.csv.*": ACCOUNTANTS,
+    "dvc.lock: *.outs.plots/report.*": TRAINING,
+    "dvc.lock: *.outs.plots/statement.yaml.*": TRAINING,
+    "dvc.lock: *.outs.plots/privacy_utility.csv.*": AFTER_COUNTS,
     "dvc.lock: *.deps.metrics/train.json.*": TRAINING,
     "dvc.lock: *.deps.plots/training.csv.*": TRAINING,
     "dvc.lock: *.outs.metrics/evaluate.json.*": AFTER_COUNTS,
@@ -321,7 +344,8 @@ def figures_of(model, features, labels):
 
 def texts(folder, names):
     """Return what may leave the private repository, by name; pictures are tested below."""
-    return {n: (folder / n).read_text() for n in names if n.endswith((".json", ".csv", "ignore"))}
+    kinds = (".json", ".csv", ".md", ".html", ".yaml", "ignore")
+    return {n: (folder / n).read_text() for n in names if n.endswith(kinds)}
 
 
 def numbers(text):
@@ -382,12 +406,16 @@ def test_an_exact_count_or_hash_under_a_listed_key_is_seen(copied, exact):
     assert found_in(texts(copied, [name])[name], exact) == [("hash",)]
 
 
-def test_pictures_are_drawn_from_what_is_released(project, copied, monkeypatch):
-    pictures = {path: path.read_bytes() for path in (copied / "plots").glob("*.png")}
-    assert len(pictures) == 4
+def test_pictures_and_report_are_made_of_what_is_released(project, copied, monkeypatch):
+    drawn = ("*.png", "report.*", "statement.yaml", "privacy_utility.csv")
+    pictures = {path: path.read_bytes() for kind in drawn for path in (copied / "plots").glob(kind)}
+    assert len(pictures) == 9
     for path in pictures:
         path.unlink()
-    # Neither rows nor model nor parameters are within reach here.
+    # Neither rows nor model are within reach here.
+    for name in ("params.yaml", "data/sample_medical_data.schema.json"):
+        (copied / name).parent.mkdir(exist_ok=True)
+        shutil.copy(project.folder / name, copied / name)
     monkeypatch.chdir(copied)
     plot.main()
     assert {path: path.read_bytes() for path in pictures} == pictures

@@ -1,0 +1,328 @@
+"""Make the bundle that may leave the building, or verify one: `python -m stages.publish --help`.
+
+The bundle holds the model with its schema, the statement, the report, metrics, plots and a model
+card; no checkpoint, no commit, nothing of dvc.lock, and no value of any private row.
+"""
+
+import argparse
+import hashlib
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stages import plot
+from stages.errors import UserError, run
+from stages.files import read_json, whole_folder, write_json, write_text
+from stages.model import CONTENTS, SUMS
+from stages.params import Params, load_params
+from stages.privacy.accounting import (
+    REPLACE_ONE,
+    effective_noise_multiplier,
+    epsilon_pld,
+    epsilon_prv,
+    privacy_profile,
+)
+from stages.privacy.attack import told
+from stages.privacy.events import DiscreteLaplace, Event, Steps, from_json
+from stages.privacy.ledger import Ledger, same_people
+from stages.privacy.monitors import MONITORS
+from stages.privacy.odometer import total_epsilon
+from stages.privacy.renyi import epsilon_renyi
+from stages.reporting.report import render
+from stages.reporting.statement import Evidence, Release, Statement, load_statement, make_statement
+from stages.tabular.leaks import leaks
+from stages.tabular.schema import Schema
+
+STATEMENT = "statement.yaml"
+
+# What leaves, by its place in the bundle; figures and tables of plots/ come on top.
+MODEL = {f"model/{name}": Path("models/classifier") / name for name in (*CONTENTS, SUMS)}
+METRICS = ("metrics/train.json", "metrics/evaluate.json")
+TABLES = ("attack", "confusion", "privacy_utility", "roc", "subgroups", "test_counts", "training")
+
+# How far ε may be from the stated one when it is computed again, as a share: rounding on other
+# machines is a millionth of that.
+TOLERANCE = 1e-3
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.verify:
+        statement = verify(arguments.folder)
+        told = "agrees with its statement, and both accountants with the ε in it"
+    else:
+        statement = publish(arguments.folder)
+        told = "may leave the building"
+    epsilon, delta = statement.evidence.epsilon, statement.evidence.delta
+    print(f"{arguments.folder} {told}: ε = {epsilon:.4f} at δ = {delta:g}")
+    print(f"fingerprint of its statement, to be told by another way: {statement.checksum}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.publish",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="of the bundle, which must not exist yet")
+    parser.add_argument("--verify", action="store_true", help="check the bundle that is there")
+    return parser.parse_args()
+
+
+# --- make ----------------------------------------------------------------------------------------
+
+
+def publish(folder: Path) -> Statement:
+    """Make the bundle in `folder` and return its statement.
+
+    Raises:
+        UserError: the folder exists; the run is a simulation, has exact metrics, did not pass its
+            monitors, is not on record or over budget; its files do not belong together; or a
+            private value was found in what would have left. Nothing is left behind then.
+    """
+    if folder.exists():
+        raise UserError(f"{folder}: exists already. Name a new folder, or remove this one.")
+    params = load_params()
+    drawn = load_statement(Path("plots") / STATEMENT)
+    release = plot.read_release(
+        Path(), Schema.load(MODEL["model/schema.json"]), drawn.evidence.parameters
+    )
+    _refuse_unpublishable(release)
+    _refuse_beyond_budget(release, params)
+    if make_statement(release) != drawn:
+        raise UserError(
+            f"plots/{STATEMENT} tells of another run than metrics/ and models/ hold. Bring them up "
+            "to date with: dvc repro"
+        )
+    with whole_folder(folder) as scratch:
+        statement = _fill(scratch, release)
+        if found := leaks(scratch, params.data, scratch / "model/schema.json"):
+            raise UserError(
+                "nothing was published: of the private table, "
+                + "; ".join(found)
+                + ". Find out how it got there; if the value is public, declare it in the schema."
+            )
+        verify(scratch)
+    return statement
+
+
+def _fill(folder: Path, release: Release) -> Statement:
+    """Write all of the bundle into `folder`, and what it holds into its statement."""
+    for name, source in MODEL.items():
+        _copy(source, folder / name)
+    for name in [f"plots/{table}.csv" for table in TABLES]:
+        _copy(Path(name), folder / name)
+    for name in plot.PICTURES:
+        _copy(Path("plots") / name, folder / "plots" / name)
+    release = replace(release, train=_without_commits(release.train))
+    for name, content in zip(METRICS, (release.train, release.test), strict=True):
+        write_json(folder / name, content)
+    statement = make_statement(release, published=datetime.now(UTC).date())
+    drawings = plot.drawings_of(folder, release)
+    write_text(folder / "report.html", plot.page(statement, release, drawings))
+    write_text(folder / "report.md", render("report.md", statement, release, pictures="plots/"))
+    write_text(folder / "README.md", render("model_card.md", statement, release))
+    statement = make_statement(
+        release, published=statement.deployment.basic.publication_date, files=_hashes(folder)
+    )
+    write_text(folder / STATEMENT, statement.to_yaml())
+    return statement
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        raise UserError(f"{source}: no such file. Make it with: dvc repro") from None
+
+
+def _without_commits(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out which commit was continued: its id is a hash of dvc.lock, and so of the table."""
+    if train["parent"] is None:
+        return dict(train)
+    kept = {key: train["parent"][key] for key in ("data_changed", "table_changed")}
+    return {**train, "parent": kept}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / STATEMENT
+    }
+
+
+# --- refuse --------------------------------------------------------------------------------------
+
+
+def _refuse_unpublishable(release: Release) -> None:
+    if release.no_guarantee:
+        raise UserError(
+            f"nothing was published: {release.no_guarantee}, so ε does not cover this run. Empty "
+            "`simulation_seed`, set `exact_metrics: false` and run: dvc repro"
+        )
+    missing = set(MONITORS) - set(release.train["monitors_passed"])
+    if missing:
+        raise UserError(
+            "nothing was published: metrics/train.json does not say that these monitors passed: "
+            f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
+        )
+    stated = read_json(MODEL["model/model.json"])["privacy"]
+    if any(stated[key] != release.train[key] for key in ("epsilon", "delta")):
+        raise UserError(
+            "nothing was published: models/classifier and metrics/train.json are of different "
+            "runs. Bring them back together with: dvc checkout, or dvc repro"
+        )
+
+
+def _refuse_beyond_budget(release: Release, params: Params) -> None:
+    """Hold all that is on record about these people, this run included, against the budget."""
+    entries = {entry.run: entry for entry in Ledger().entries()}
+    runs = [
+        record["run"] for metrics in (release.train, release.test) for record in metrics["ledger"]
+    ]
+    if unknown := [run for run in runs if run not in entries]:
+        raise UserError(
+            f"nothing was published: the ledger does not know this run ({unknown[0]}), as after "
+            "cloning. Commit the run, then: python -m stages.ledger rebuild"
+        )
+    own = entries[runs[0]].spend
+    people = same_people(list(entries.values()), own.data, own.fingerprint)
+    total = total_epsilon([entry.spend for entry in people if entry.struck is None], own.delta)
+    if params.privacy_budget is not None and total > params.privacy_budget:
+        raise UserError(
+            f"nothing was published: ε of all runs on this table is {total:.3f}, above "
+            f"`privacy_budget` {params.privacy_budget:g}. Raise `privacy_budget` in params.yaml, "
+            "or see where it went with: python -m stages.ledger"
+        )
+
+
+# --- verify --------------------------------------------------------------------------------------
+
+
+def verify(folder: Path) -> Statement:
+    """Check a bundle by itself, with neither the private table nor its repository at hand.
+
+    The files are held against the statement, the statement against what follows from metrics and
+    schema, and ε against both accountants, who are told the mechanisms in the statement.
+
+    Raises:
+        UserError: something does not agree; the message names all of it.
+    """
+    statement = load_statement(folder / STATEMENT)
+    problems = list(_changed_files(folder, statement.evidence.files))
+    if statement.checksum != statement.computed_checksum:
+        problems.append(f"{STATEMENT} was changed")
+    # What is not as it was written need not be understood.
+    problems = problems or [*_differences(statement, folder), *_wrong_figures(statement.evidence)]
+    if problems:
+        raise UserError(
+            f"{folder}: the bundle does not agree with its statement:\n  "
+            + "\n  ".join(problems)
+            + "\nDo not rely on it; ask the data owner for an intact copy."
+        )
+    return statement
+
+
+def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
+    found = _hashes(folder)
+    for name in sorted({*stated, *found}):
+        if name not in found:
+            yield f"{name} is missing"
+        elif name not in stated:
+            yield f"{name} does not belong to it"
+        elif found[name] != stated[name]:
+            yield f"{name} was changed"
+
+
+def _differences(statement: Statement, folder: Path) -> Iterator[str]:
+    """Yield where the statement is not what follows from the metrics and the schema beside it."""
+    schema = Schema.load(folder / "model/schema.json")
+    release = plot.read_release(folder, schema, statement.evidence.parameters)
+    again = make_statement(
+        release,
+        published=statement.deployment.basic.publication_date,
+        files=statement.evidence.files,
+    )
+    stated, derived = (dict(_leaves(one.model_dump(mode="json"))) for one in (statement, again))
+    for place in sorted({*stated, *derived}):
+        if stated.get(place) != derived.get(place):
+            yield f"{STATEMENT}: `{place}` does not follow from metrics/ and model/"
+
+
+def _leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict) and content:
+        for key, value in content.items():
+            yield from _leaves(value, f"{place}.{key}" if place else key)
+    else:
+        yield place, content
+
+
+def _wrong_figures(evidence: Evidence) -> Iterator[str]:
+    """Yield what is otherwise when computed again from the mechanisms in the statement."""
+    for name, stated, computed in _figures(evidence):
+        if stated is None or not math.isclose(stated, computed, rel_tol=TOLERANCE):
+            yield f"{name} is stated as {stated}, but comes out as {computed:.6g}"
+
+
+def _figures(evidence: Evidence) -> Iterator[tuple[str, float | None, float]]:
+    """Yield name, stated and computed value of everything that the mechanisms decide."""
+    training, testing = evidence.training, evidence.testing
+    scale, delta = evidence.parameters["target_epsilon"], training.delta or math.nan
+    history = [Steps(**event.steps.model_dump()) for event in training.history]
+    spend, counts = (
+        from_json([event.model_dump() for event in side.spend]) for side in (training, testing)
+    )
+    last = history[-1]
+    yield (
+        "the noise multiplier of a step",
+        effective_noise_multiplier(training.noise_multiplier, training.metric_noise_multiplier),
+        last.noise_multiplier,
+    )
+    yield "the sampling rate", training.sample_rate, last.sample_rate
+    yield "the number of steps", training.steps, last.steps
+
+    prv = epsilon_prv(history, delta, scale=scale)
+    pld = epsilon_pld(history, delta, scale=scale)
+    renyi = epsilon_renyi(history, delta)
+    yield "ε by privacy random variables", training.epsilon_prv, prv
+    yield "ε by loss distributions", training.epsilon_pld, pld
+    yield "ε by Rényi divergence", training.epsilon_renyi, renyi
+    trained = max(prv, pld) if training.planned_in_advance else max(prv, pld, renyi)
+    yield (
+        "ε of replacing a row",
+        training.epsilon_replace_one,
+        max(
+            trained,
+            epsilon_pld(history, delta, scale=scale, neighbouring=REPLACE_ONE),
+        ),
+    )
+    if training.best_of_many:
+        trained = epsilon_renyi(spend, delta)
+    tested = _epsilon_of_counts(counts, delta)
+    yield "ε of the training", training.epsilon, trained
+    yield "ε of the test figures", testing.epsilon, tested
+    both = trained + tested if evidence.lineage.table_changed else max(trained, tested)
+    yield "ε of the whole", evidence.epsilon, both
+
+    best = told(
+        privacy_profile(
+            spend if training.best_of_many else history, planned=training.planned_in_advance
+        )
+    )
+    for key, value in best.items():
+        yield f"attack: {key}", (evidence.attack.model_and_curves or {}).get(key), value
+
+
+def _epsilon_of_counts(events: Sequence[Event], delta: float) -> float:
+    pure = [event.epsilon for event in events if isinstance(event, DiscreteLaplace)]
+    return sum(pure) if len(pure) == len(events) else epsilon_renyi(events, delta)
+
+
+if __name__ == "__main__":
+    run(main, outputs_hint=False)

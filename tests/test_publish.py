@@ -1,0 +1,322 @@
+"""What may leave the building: what a bundle holds, what is refused, what verifying catches."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import plot, publish
+from stages.errors import UserError
+from stages.reporting.statement import load_statement, make_statement
+from stages.tabular.schema import Schema
+from tests.conftest import ROOT, copy_project
+
+METRICS = ("train", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project in which a run has been made and a bundle of it published."""
+    project = copy_project(tmp_path_factory.mktemp("publish") / "project")
+    for stage in ("preprocess", "train", "evaluate", "plot"):
+        project.stage(stage)
+    project.run(sys.executable, "-m", "stages.publish", "bundle")
+    return project
+
+
+@pytest.fixture
+def bundle(made, tmp_path):
+    """A copy of the bundle, to tamper with."""
+    return Path(shutil.copytree(made.folder / "bundle", tmp_path / "bundle"))
+
+
+@pytest.fixture
+def workspace(made, tmp_path, monkeypatch):
+    """A copy of the project, without the bundle, as the working folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(made.folder, folder, ignore=shutil.ignore_patterns("bundle", "__pycache__"))
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return folder
+
+
+def change_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+# --- the bundle ----------------------------------------------------------------------------------
+
+
+def test_a_bundle_verifies_where_there_is_nothing_else(bundle):
+    # Neither the project nor its environment: the bundle, the code and what it is written in.
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.publish", "--verify", bundle.name],
+        cwd=bundle.parent,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "both accountants" in done.stdout
+    assert load_statement(bundle / "statement.yaml").checksum in done.stdout
+
+
+def test_it_holds_what_may_leave_and_nothing_else(bundle):
+    names = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert names == {
+        *("README.md", "report.html", "report.md", "statement.yaml"),
+        *("metrics/train.json", "metrics/evaluate.json"),
+        *("model/weights.safetensors", "model/model.json", "model/schema.json"),
+        *(f"plots/{name}" for name in plot.PICTURES),
+        *(f"plots/{name}.csv" for name in publish.TABLES),
+    }
+
+
+def test_it_tells_no_hash_or_path_of_private_files(made, bundle):
+    source = json.loads((made.folder / "data/prepared/source.json").read_text())
+    for path in bundle.rglob("*.*"):
+        content = path.read_bytes()
+        assert source["fingerprint"].encode() not in content, path
+        assert source["data"].encode() not in content, path
+
+
+def test_the_report_leads_to_its_pictures(bundle):
+    markdown = (bundle / "report.md").read_text()
+    for name in plot.PICTURES:
+        assert f"](plots/{name})" in markdown
+
+
+def test_the_commit_that_was_continued_stays_at_home():
+    parent = {"commit": "c" * 40, "checkpoint": "h" * 32, "data_changed": False}
+    train = {"parent": {**parent, "table_changed": True}, "epsilon": 1.0}
+    assert publish._without_commits(train) == {
+        "parent": {"data_changed": False, "table_changed": True},
+        "epsilon": 1.0,
+    }
+
+
+# --- what verifying catches ----------------------------------------------------------------------
+
+
+def leaves(content, place=()):
+    """Yield the way to each value that is no list or mapping."""
+    if not isinstance(content, dict | list):
+        yield place
+        return
+    for key in content if isinstance(content, dict) else range(len(content)):
+        yield from leaves(content[key], (*place, key))
+
+
+def tampered(value):
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value * 0.9
+        case None:
+            return 1.0
+        case _:
+            return f"{value} "
+
+
+def test_each_field_of_the_statement_that_is_tampered_with_is_caught(bundle):
+    path = bundle / "statement.yaml"
+    intact = path.read_text()
+    places = list(leaves(yaml.safe_load(intact)))
+    assert len(places) > 80
+    for place in places:
+        content = yaml.safe_load(intact)
+        inner = content
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = tampered(inner[place[-1]])
+        path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
+        with pytest.raises(UserError, match=r"statement\.yaml|does not agree"):
+            publish.verify(bundle)
+
+
+def test_each_file_that_is_tampered_with_is_caught(bundle):
+    for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+        intact = path.read_bytes()
+        path.write_bytes(intact + b" ")
+        if path.name != "statement.yaml":
+            with pytest.raises(UserError, match=f"{path.name} was changed"):
+                publish.verify(bundle)
+        path.unlink()
+        with pytest.raises(UserError, match=path.name):
+            publish.verify(bundle)
+        path.write_bytes(intact)
+    (bundle / "history.json").write_text("{}")
+    with pytest.raises(UserError, match=r"history\.json does not belong to it"):
+        publish.verify(bundle)
+
+
+def forge(bundle, name, change):
+    """Change metrics and write a statement, hashes and checksum to match, as a forger would."""
+    change_json(bundle / f"metrics/{name}.json", change)
+    before = load_statement(bundle / "statement.yaml")
+    schema = Schema.load(bundle / "model/schema.json")
+    release = plot.read_release(bundle, schema, before.evidence.parameters)
+    date = before.deployment.basic.publication_date
+    statement = make_statement(release, published=date, files=publish._hashes(bundle))
+    (bundle / "statement.yaml").write_text(statement.to_yaml())
+
+
+def test_a_forger_who_changes_nothing_passes(bundle):
+    forge(bundle, "train", lambda train: None)
+    publish.verify(bundle)
+
+
+def set_steps(train, **values):
+    for events in (train["history"], train["ledger"][0]["spend"]["events"]):
+        events[0]["steps"].update(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("train", lambda m: m.update(epsilon_prv=3.0), "ε by privacy random variables"),
+        ("train", lambda m: m.update(epsilon_pld=3.0), "ε by loss distributions"),
+        ("train", lambda m: m.update(epsilon_renyi=3.0), "ε by Rényi divergence"),
+        ("train", lambda m: m.update(epsilon=3.0), "ε of the training"),
+        ("train", lambda m: m.update(epsilon_replace_one=3.5), "ε of replacing a row"),
+        ("train", lambda m: m.update(delta=1e-6), "ε by loss distributions"),
+        ("train", lambda m: m.update(noise_multiplier=9.0), "noise multiplier of a step"),
+        ("train", lambda m: m.update(steps=51), "number of steps"),
+        ("train", lambda m: m.update(sample_rate=0.9), "sampling rate"),
+        ("train", lambda m: set_steps(m, noise_multiplier=8.0), "ε by loss distributions"),
+        ("train", lambda m: set_steps(m, steps=60), "ε by loss distributions"),
+        ("train", lambda m: m["attack"].update(advantage=0.3), "attack: advantage"),
+        ("evaluate", lambda m: m.update(epsilon=1.0), "ε of the test figures"),
+        ("evaluate", lambda m: m.update(epsilon_overall=3.0), "ε of the whole"),
+    ],
+)
+def test_a_forger_who_matches_everything_else_is_caught_by_the_accountants(
+    bundle, name, change, told
+):
+    forge(bundle, name, change)
+    with pytest.raises(UserError, match=told):
+        publish.verify(bundle)
+
+
+def test_a_statement_that_does_not_follow_from_its_metrics_is_caught(bundle):
+    path = bundle / "statement.yaml"
+    content = load_statement(path).model_dump(mode="json")
+    content["deployment"]["dp_variant"]["unprotected_quantities"] = "none"
+    unsealed = load_statement(path).model_validate(content)
+    sealed = unsealed.model_copy(update={"checksum": unsealed.computed_checksum})
+    path.write_text(sealed.to_yaml())
+    with pytest.raises(UserError, match="unprotected_quantities` does not follow"):
+        publish.verify(bundle)
+
+
+def test_verifying_what_is_no_bundle_says_so(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        publish.verify(tmp_path)
+    (tmp_path / "statement.yaml").write_text("evidence: [")
+    with pytest.raises(UserError, match="expected YAML"):
+        publish.verify(tmp_path)
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def refused(told):
+    with pytest.raises(UserError, match=told):
+        publish.publish(Path("bundle"))
+    assert not Path("bundle").exists()
+    assert not list(Path().glob(".bundle*"))
+
+
+def set_parameter(name, value):
+    path = Path("params.yaml")
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join(f"{name}: {value}" if line.startswith(f"{name}:") else line for line in lines)
+    )
+
+
+def test_the_project_as_it_is_may_publish(workspace):
+    # The control of the refusals below.
+    publish.publish(Path("bundle"))
+    assert Path("bundle/statement.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "why"),
+    [
+        ({"simulation_seed": 1, "epochs": 2}, "simulation_seed is set"),
+        ({"exact_metrics": "true"}, "exact_metrics is on"),
+    ],
+)
+def test_what_epsilon_does_not_cover_is_refused(workspace, made, parameter, why):
+    for name, value in parameter.items():
+        set_parameter(name, value)
+    project = type(made)(workspace)
+    for stage in ("train", "evaluate", "plot"):
+        project.stage(stage)
+    refused(why)
+
+
+def test_a_monitor_that_did_not_pass_is_refused(workspace):
+    change_json(
+        Path("metrics/train.json"), lambda m: m["monitors_passed"].remove("batch sizes: total")
+    )
+    refused("batch sizes: total")
+
+
+def test_a_model_of_another_run_is_refused(workspace):
+    change_json(
+        Path("models/classifier/model.json"), lambda model: model["privacy"].update(epsilon=1.0)
+    )
+    refused("different runs")
+
+
+def test_metrics_of_another_run_are_refused(workspace):
+    change_json(Path("metrics/evaluate.json"), lambda metrics: metrics.update(accuracy=0.99))
+    refused("another run")
+
+
+def test_a_ledger_over_budget_is_refused(workspace):
+    set_parameter("privacy_budget", 3.4)
+    refused("above `privacy_budget` 3.4")
+    set_parameter("privacy_budget", 3.6)
+    publish.publish(Path("bundle"))
+
+
+def test_a_run_that_the_ledger_does_not_know_is_refused(workspace):
+    for path in Path().glob("privacy-ledger.sqlite*"):
+        path.unlink()
+    refused("ledger does not know this run")
+
+
+def test_a_folder_that_exists_is_left_alone(workspace):
+    Path("kept").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        publish.publish(Path("kept"))
+    assert not list(Path("kept").iterdir())
+
+
+# --- values of private rows ----------------------------------------------------------------------
+
+
+def test_a_private_value_in_what_would_leave_is_caught(workspace):
+    charges = Path("data/sample_medical_data.csv").read_text().splitlines()[7].split(",")[-1]
+    change_json(Path("metrics/evaluate.json"), lambda metrics: metrics.update(loss=float(charges)))
+    subprocess.run([sys.executable, "-m", "stages.plot"], check=True)
+    refused("`charges` in line 8 is in ")
+
+
+def test_a_private_row_in_what_would_leave_is_caught(workspace):
+    row = Path("data/sample_medical_data.csv").read_text().splitlines()[7]
+    with Path("plots/roc.csv").open("a") as file:
+        file.write(row + "\n")
+    refused(r"the row in line 8 is in plots/roc\.csv")
