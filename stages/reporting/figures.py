@@ -75,7 +75,7 @@ def loss(epochs: Epochs, rows: str, metrics: Metrics) -> Drawing:
     def draw(axes: Axes) -> None:
         _curve(axes, epochs, "loss")
         axes.set_ylim(bottom=0)
-        _label(axes, f"Training loss ends at {_last(epochs, 'loss', '.2f')}", rows)
+        _label(axes, f"Training loss ends at {_last(epochs, 'loss', '.2f')}", rows, epochs)
         axes.set_ylabel("mean cross entropy (nats)")
         _mark(axes, metrics)
 
@@ -88,7 +88,7 @@ def accuracy(epochs: Epochs, rows: str, metrics: Metrics) -> Drawing:
     def draw(axes: Axes) -> None:
         _curve(axes, epochs, "accuracy", scale=100)
         axes.set_ylim(0, 100)
-        _label(axes, f"Training accuracy ends at {_last(epochs, 'accuracy', '.0%')}", rows)
+        _label(axes, f"Training accuracy ends at {_last(epochs, 'accuracy', '.0%')}", rows, epochs)
         axes.set_ylabel("rows classified right (%)")
         _mark(axes, metrics)
 
@@ -365,23 +365,49 @@ def _title(axes: Axes, finding: str) -> None:
     axes.set_title(finding, loc="left", weight="bold", fontsize=13)
 
 
-def _label(axes: Axes, finding: str, rows: str) -> None:
+def _label(axes: Axes, finding: str, rows: str, epochs: Epochs) -> None:
     _title(axes, finding)
-    axes.set_xlabel(f"epoch ({rows}; band: ±2 sd of the noise)")
+    width = 2 * _reach(epochs) + 1
+    line = f"line: mean of {width}, band: ±2 sd" if width > 1 else "band: ±2 sd of the noise"
+    axes.set_xlabel(f"epoch ({rows}; {line})")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _last(epochs: Epochs, name: str, form: str) -> str:
-    value, noise = epochs[-1][name], 2 * epochs[-1][f"{name}_noise"]
-    return f"{value:{form}} ± {noise:{form}}"
+    mean, noise = _smoothed(epochs, name)
+    return f"{mean[-1]:{form}} ± {2 * noise[-1]:{form}}"
 
 
 def _curve(axes: Axes, epochs: Epochs, name: str, scale: float = 1) -> None:
-    x = [row["epoch"] for row in epochs]
-    y = scale * np.array([row[name] for row in epochs])
-    band = 2 * scale * np.array([row[f"{name}_noise"] for row in epochs])
-    axes.fill_between(x, y - band, y + band, color=BLUE, alpha=0.2, linewidth=0)
-    axes.plot(x, y, color=BLUE, marker=".")
+    x = np.array([row["epoch"] for row in epochs])
+    mean, noise = (scale * values for values in _smoothed(epochs, name))
+    axes.fill_between(
+        x, mean - 2 * noise, mean + 2 * noise, color=BLUE, alpha=0.2, linewidth=0, zorder=1
+    )
+    released = scale * np.array([row[name] for row in epochs])
+    axes.plot(x, released, ".", color=BLUE, alpha=0.35, markersize=5)
+    axes.plot(x, mean, color=BLUE)
+
+
+def _reach(epochs: Epochs) -> int:
+    """Return how many epochs on either side belong to the mean around one."""
+    return len(epochs) // 16
+
+
+def _smoothed(epochs: Epochs, name: str) -> tuple[Values, Values]:
+    """Return a curve's mean over the epochs around each, and the noise in that.
+
+    Where epochs are many, each is noisy, and the noise of two is independent.
+    """
+    released = np.array([row[name] for row in epochs])
+    variance = np.array([row[f"{name}_noise"] for row in epochs]) ** 2
+    reach = _reach(epochs)
+    windows = [slice(max(0, place - reach), place + reach + 1) for place in range(len(epochs))]
+    mean = np.array([released[window].mean() for window in windows])
+    noise = np.array(
+        [np.sqrt(variance[window].sum()) / len(variance[window]) for window in windows]
+    )
+    return mean, noise
 
 
 def _unit_square(axes: Axes) -> None:
