@@ -98,3 +98,14 @@ def test_predict_gives_the_very_logits_that_evaluate_measured(example):
         np.stack([printed.column(name) for name in classifier.classes_], axis=1),
         np.concatenate(probabilities),
     )
+
+
+def test_the_report_tells_of_subgroups_and_the_bundle_verifies(example):
+    name, project = example
+    page = (project.folder / "plots/report.html").read_text()
+    assert ("By subgroup" in page) == (name == "clinic")
+    if name == "clinic":
+        assert "checked by the column patient" in page
+        assert "ward: ward 7" in page
+    project.run("python", "-m", "stages.publish", "bundle")
+    project.run("python", "-m", "stages.publish", "--verify", "bundle")

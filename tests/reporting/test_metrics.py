@@ -17,7 +17,9 @@ from stages.reporting.metrics import (
     all_metrics,
     calibration_curve,
     count_rows,
+    group_metrics,
     intervals,
+    one_against_rest,
     possible_cells,
     roc_curve,
     score_histogram,
@@ -90,6 +92,28 @@ def plain(metrics):
 def test_metrics_are_those_of_sklearn(classes):
     table = noisy_table(classes)
     assert plain(all_metrics(table)) == pytest.approx(by_sklearn(table))
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_figures_of_subgroups_are_those_of_sklearn(classes):
+    tables = [noisy_table(classes, seed) for seed in range(3)]
+    found = group_metrics(np.array(tables).sum(axis=-1))
+    for number, table in enumerate(tables):
+        expected = by_sklearn(table)
+        assert found["rows"][number] == pytest.approx(table.sum())
+        for name in ("accuracy", "recall"):
+            assert found[name][number] == pytest.approx(expected[name])
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_rates_of_each_class_against_the_rest_are_those_of_sklearn(classes):
+    table = noisy_table(classes)
+    label, predicted, _, weight = expanded(table)
+    for number, (false_positives, true_positives) in enumerate(one_against_rest(table)):
+        matrix = sklearn.metrics.confusion_matrix(
+            label == number, predicted == number, sample_weight=weight, normalize="true"
+        )
+        assert [false_positives, true_positives] == pytest.approx(matrix[:, 1])
 
 
 @pytest.mark.parametrize("classes", CLASSES)

@@ -7,7 +7,7 @@ import pytest
 
 from stages.files import read_csv, write_csv
 from stages.reporting.metrics import BIN_EDGES, BINS, possible_cells
-from stages.reporting.tables import cell_rows, confusion_rows, roc_rows, table_of
+from stages.reporting.tables import cell_rows, confusion_rows, group_rows, roc_rows, table_of
 
 NAMES = {2: ["low", "high"], 3: ["low", 'a "b", c', "naïve ≤ 3"]}
 
@@ -78,3 +78,33 @@ def test_roc_rows_go_from_corner_to_corner():
     assert rows[-1] == {"false_positive_rate": 1, "true_positive_rate": 1}
     for name in rows[0]:
         assert sorted(row[name] for row in rows) == [row[name] for row in rows]
+
+
+def test_roc_rows_of_several_classes_go_through_the_mean_class():
+    table = np.zeros((3, 3, BINS))
+    # By label: 8 of 10, 6 of 10 and 10 of 10 are right; of the wrong ones 2, 0 and 4 are called
+    # class 0, 1 and 2, of 20 others each.
+    table[:, :, -1] = [[8, 0, 2], [2, 6, 2], [0, 0, 10]]
+    assert roc_rows(table)[1] == {
+        "false_positive_rate": round((2 + 0 + 4) / 20 / 3, 4),
+        "true_positive_rate": round((0.8 + 0.6 + 1.0) / 3, 4),
+    }
+
+
+def test_group_rows_have_the_figures_of_each_group_and_their_noise():
+    groups = np.array([[[6.0, 2], [1, 3]], [[0, 0], [0, 0]]])
+    redraws = groups + np.array([[[0.0, 0], [0, 0]], [[0, 0], [0, 2]]])[None]
+    here, empty = group_rows("ward", ["a", "b"], groups, redraws)
+    assert here == {
+        "column": "ward",
+        "group": "a",
+        "rows": 12,
+        "rows_interval": 0,
+        "accuracy": 0.75,
+        "accuracy_interval": 0,
+        "recall": 0.75,
+        "recall_interval": 0,
+    }
+    assert (empty["rows"], empty["accuracy"]) == (0, 0)
+    assert (empty["rows_interval"], empty["accuracy_interval"]) == (2, 1)
+    assert [row["rows_interval"] for row in group_rows("ward", ["a", "b"], groups)] == [0, 0]
