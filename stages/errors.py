@@ -34,8 +34,9 @@ def run(main: Callable[[], None], *, outputs_hint: bool = True) -> None:
         print(f"error: {error}", file=sys.stderr)
         if outputs_hint:
             print(
-                "If DVC started this stage, it removed the previous outputs; they come back with: "
-                "git restore metrics plots && dvc checkout",
+                "If DVC started this stage, it removed the previous outputs. Mend this and run dvc "
+                "repro: what ran before comes back without running again. Or go back to the last "
+                "commit's outputs with: git restore metrics plots && dvc checkout",
                 file=sys.stderr,
             )
         raise SystemExit(1) from None

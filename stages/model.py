@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 from array_api_compat import array_namespace
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from stages.errors import UserError
-from stages.files import read_json, write_json
+from stages.files import write_json
 from stages.tabular.schema import Schema
 
 # Of numpy or of another library that follows the standard.
@@ -151,10 +152,10 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
             those of the network that `model.json` describes.
     """
     _refuse_other_files(folder)
-    content = read_json(folder / "model.json")
+    content = _description(folder)
     try:
         tensors = load_file(folder / "weights.safetensors")
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter: types numpy lacks
         raise UserError(
             f"{folder}/weights.safetensors: expected weights in the safetensors format, but: "
             f"{error}. {_GET_ANOTHER}"
@@ -170,6 +171,40 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
 _GET_ANOTHER = "Use another copy of the model; `dvc checkout` brings the pipeline's own back."
 
 
+class _Description(pydantic.BaseModel):
+    """What `model.json` has to hold."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    features: list[str]
+    classes: list[str]
+    hidden_sizes: list[pydantic.PositiveInt]
+    activation: str
+    privacy: dict[str, Any]
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Read `model.json` and hold it against the schema beside it."""
+    try:
+        told = _Description.model_validate_json((folder / "model.json").read_bytes())
+    except (pydantic.ValidationError, RecursionError) as error:
+        raise UserError(
+            f"{folder}/model.json: expected a model's description, but: {error}. {_GET_ANOTHER}"
+        ) from None
+    schema = Schema.load(folder / "schema.json")
+    if (told.features, told.classes) != (schema.feature_names, schema.class_names):
+        raise UserError(
+            f"{folder}: model.json and schema.json are not of one model: their columns or classes "
+            f"differ. {_GET_ANOTHER}"
+        )
+    if told.activation not in ACTIVATIONS:
+        raise UserError(
+            f"{folder}/model.json: expected `activation` to be one of {', '.join(ACTIVATIONS)}, "
+            f"but it is {told.activation!r}. {_GET_ANOTHER}"
+        )
+    return told.model_dump()
+
+
 def _sums(folder: Path) -> str:
     """The checksums of a model's files, in the format of the command sha256sum."""
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in CONTENTS}
@@ -178,9 +213,9 @@ def _sums(folder: Path) -> str:
 
 def _refuse_other_files(folder: Path) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if missing := sorted({*CONTENTS, SUMS} - found):
+    if missing := sorted(name for name in (*CONTENTS, SUMS) if not (folder / name).is_file()):
         raise UserError(
-            f"{folder}: expected a trained model, but {', '.join(missing)} is missing. Make one "
+            f"{folder}: expected a trained model, but there is no {', '.join(missing)}. Make one "
             "with: dvc repro"
         )
     if foreign := sorted(found - {*CONTENTS, SUMS}):

@@ -54,10 +54,7 @@ def main() -> None:
     )
     plots, statement = Path("plots"), make_statement(release)
     drawings = drawings_of(Path(), release)
-    for name, parts in PICTURES.items():
-        with whole_file(plots / name) as scratch:
-            picture = figures.picture([drawings[part] for part in parts], _width(parts, release))
-            picture.savefig(scratch, format="png", dpi=150)
+    write_pictures(plots, drawings, release)
     write_csv(plots / "privacy_utility.csv", [figures.utility_point(release.test)])
     write_text(plots / "statement.yaml", statement.to_yaml())
     write_text(plots / "report.md", render("report.md", statement, release))
@@ -102,6 +99,14 @@ def drawings_of(folder: Path, release: Release) -> dict[str, Drawing]:
         "calibration": figures.calibration(table, classes, test, redraws),
         "attack": figures.attack(attacks, release.no_guarantee),
     }
+
+
+def write_pictures(folder: Path, drawings: Mapping[str, Drawing], release: Release) -> None:
+    """Write every picture into `folder`."""
+    for name, parts in PICTURES.items():
+        with whole_file(folder / name) as scratch:
+            picture = figures.picture([drawings[part] for part in parts], _width(parts, release))
+            picture.savefig(scratch, format="png", dpi=150)
 
 
 def page(statement: Statement, release: Release, drawings: Mapping[str, Drawing]) -> str:

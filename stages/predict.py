@@ -23,7 +23,7 @@ import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 from threadpoolctl import threadpool_limits
 
-from stages.errors import run
+from stages.errors import UserError, run
 from stages.files import whole_file
 from stages.model import Model, load_model, predict_probabilities
 from stages.tabular.encode import encode
@@ -59,18 +59,23 @@ class Classifier:
         """
         if hasattr(frame, "reset_index"):
             frame = frame.reset_index(drop=True)  # pandas' index would arrive as one more column
-        scored = [probabilities for _, probabilities in self.score(pa.table(frame))]
+        scored = [probabilities for _, probabilities in self.stream(pa.table(frame))]
         return np.concatenate(scored)
 
     def predict(self, frame: Any) -> npt.NDArray[np.str_]:
         """Return the most probable class (rows,) of each row; see `predict_proba`."""
         return self.classes_[self.predict_proba(frame).argmax(axis=1)]
 
-    def score(self, source: Source) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]:
+    def stream(self, source: Source) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]:
         """Yield the rows of a table, as read, and their probabilities, a batch at a time."""
         for batch in read_batches(source, self.schema, scoring=True):
             features = encode(batch, self.schema)
-            yield batch, np.concatenate(list(predict_probabilities(self.model, features)))
+            probabilities = np.concatenate(list(predict_probabilities(self.model, features)))
+            if not np.isfinite(probabilities).all():
+                raise UserError(
+                    "the model's answers are no numbers: its weights overflow. Use another model."
+                )
+            yield batch, probabilities
 
 
 def load(folder: str | Path) -> Classifier:
@@ -89,6 +94,8 @@ def main() -> None:
     classifier = load(arguments.model)
     source: Source = sys.stdin.buffer if arguments.table == "-" else arguments.table
     if arguments.output:
+        if arguments.output.endswith(".gz"):
+            raise UserError("--output: compressed files are not written. Name a .csv or .parquet.")
         with whole_file(arguments.output) as scratch:
             is_parquet = arguments.output.endswith(PARQUET)
             writer = parquet.ParquetWriter if is_parquet else arrow_csv.CSVWriter
@@ -113,7 +120,7 @@ def _write(
     classifier: Classifier, source: Source, sink: Any, open_writer: Callable[..., Any]
 ) -> None:
     writer = None
-    for batch, probabilities in classifier.score(source):
+    for batch, probabilities in classifier.stream(source):
         predictions = _predictions(classifier, batch, probabilities)
         writer = writer or open_writer(sink, predictions.schema)
         writer.write(predictions)

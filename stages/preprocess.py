@@ -14,10 +14,10 @@ from stages.errors import UserError, run
 from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import encode, labels
+from stages.tabular.people import read_people
 from stages.tabular.schema import Schema
-from stages.tabular.split import in_test, kept_rows, split_name
+from stages.tabular.split import in_test, split_name
 from stages.tabular.store import SIDES, Side, side_writer
-from stages.tabular.table import read_batches
 
 PREPARED = Path("data/prepared")
 
@@ -46,30 +46,14 @@ def _prepare(params: Params, schema: Schema, folder: Path) -> dict[Side, set[int
     """Fill `folder` and return the classes that each side holds."""
     seen: dict[Side, set[int]] = {side: set() for side in SIDES}
     with side_writer(folder, schema) as append:
-        for batch in _with_progress(_rows(params, schema)):
+        people = read_people(params.data, schema, params.split_seed)
+        for batch in _with_progress(people):
             features, classes = encode(batch, schema), labels(batch, schema)
             test = in_test(batch, schema, params.test_fraction, params.split_seed)
             for side, chosen in zip(SIDES, (~test, test), strict=True):
                 append(side, features.compress(chosen, axis=0), classes[chosen])
                 seen[side].update(np.flatnonzero(np.bincount(classes[chosen])).tolist())
     return seen
-
-
-def _rows(params: Params, schema: Schema) -> Iterator[pa.RecordBatch]:
-    """Read the table, and of a person with several rows one, which takes a second reading."""
-    if schema.id is None:
-        yield from read_batches(params.data, schema)
-        return
-    kept = kept_rows(read_batches(params.data, schema), schema, params.split_seed)
-    if schema.id.repeated == "refuse" and not kept.all():
-        raise UserError(
-            f"{params.data}: expected one row for each `{schema.id.name}`, but {(~kept).sum()} of "
-            "the rows are further ones. The promise is for a row, so a person must have one: "
-            'remove the others, or put `"repeated": "keep one"` into the schema.'
-        )
-    for batch in read_batches(params.data, schema):
-        of_batch, kept = np.split(kept, [batch.num_rows])
-        yield batch.filter(pa.array(of_batch))
 
 
 def _with_progress(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

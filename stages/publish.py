@@ -6,6 +6,7 @@ card; no checkpoint, no commit, nothing of dvc.lock, and no value of any private
 
 import argparse
 import hashlib
+import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,8 @@ from typing import Any
 
 from stages import plot
 from stages.errors import UserError, run
-from stages.files import read_json, whole_folder, write_json, write_text
-from stages.model import CONTENTS, SUMS
+from stages.files import read_csv, read_json, whole_folder, write_csv, write_json, write_text
+from stages.model import CONTENTS, SUMS, load_model
 from stages.params import Params, load_params
 from stages.privacy.accounting import (
     REPLACE_ONE,
@@ -32,33 +33,49 @@ from stages.privacy.ledger import Ledger, same_people
 from stages.privacy.monitors import MONITORS
 from stages.privacy.odometer import total_epsilon
 from stages.privacy.renyi import epsilon_renyi
+from stages.reporting import figures
+from stages.reporting.metrics import all_metrics
 from stages.reporting.report import render
 from stages.reporting.statement import Evidence, Release, Statement, load_statement, make_statement
+from stages.reporting.tables import confusion_rows, roc_rows, table_of
 from stages.tabular.leaks import leaks
 from stages.tabular.schema import Schema
+from stages.versions import commits_with, file_at
 
 STATEMENT = "statement.yaml"
 
-# What leaves, by its place in the bundle; figures and tables of plots/ come on top.
+# What leaves, by its place in the bundle; tables come on top, and figures are drawn anew.
 MODEL = {f"model/{name}": Path("models/classifier") / name for name in (*CONTENTS, SUMS)}
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
-TABLES = ("attack", "confusion", "privacy_utility", "roc", "subgroups", "test_counts", "training")
+TABLES = ("attack", "subgroups", "test_counts", "training")
+# What follows from these is made anew, so that it cannot be of another run.
+DERIVED = ("confusion", "privacy_utility", "roc")
+
+EXPECTED = (
+    *(*MODEL, *METRICS, "README.md", "report.html", "report.md"),
+    *(f"plots/{table}.csv" for table in (*TABLES, *DERIVED)),
+    *(f"plots/{name}" for name in plot.PICTURES),
+)
 
 # How far ε may be from the stated one when it is computed again, as a share: rounding on other
 # machines is a millionth of that.
 TOLERANCE = 1e-3
+# Room for the thousandths of a row to which a table is rounded, in figures between 0 and a few.
+ROUNDED_TABLE = 1e-3
+# More mechanisms than any run of this pipeline releases.
+MOST_EVENTS = 64
 
 
 def main() -> None:
     arguments = _arguments()
     if arguments.verify:
         statement = verify(arguments.folder)
-        told = "agrees with its statement, and both accountants with the ε in it"
+        verdict = "agrees with its statement, and both accountants with the ε in it"
     else:
         statement = publish(arguments.folder)
-        told = "may leave the building"
+        verdict = "may leave the building"
     epsilon, delta = statement.evidence.epsilon, statement.evidence.delta
-    print(f"{arguments.folder} {told}: ε = {epsilon:.4f} at δ = {delta:g}")
+    print(f"{arguments.folder} {verdict}: ε = {epsilon:.4f} at δ = {delta:g}")
     print(f"fingerprint of its statement, to be told by another way: {statement.checksum}")
 
 
@@ -116,13 +133,16 @@ def _fill(folder: Path, release: Release) -> Statement:
         _copy(source, folder / name)
     for name in [f"plots/{table}.csv" for table in TABLES]:
         _copy(Path(name), folder / name)
-    for name in plot.PICTURES:
-        _copy(Path("plots") / name, folder / "plots" / name)
     release = replace(release, train=_without_commits(release.train))
     for name, content in zip(METRICS, (release.train, release.test), strict=True):
         write_json(folder / name, content)
     statement = make_statement(release, published=datetime.now(UTC).date())
     drawings = plot.drawings_of(folder, release)
+    plot.write_pictures(folder / "plots", drawings, release)
+    table, classes = table_of(read_csv(folder / "plots/test_counts.csv"))
+    write_csv(folder / "plots/confusion.csv", confusion_rows(table, classes))
+    write_csv(folder / "plots/roc.csv", roc_rows(table))
+    write_csv(folder / "plots/privacy_utility.csv", [figures.utility_point(release.test)])
     write_text(folder / "report.html", plot.page(statement, release, drawings))
     write_text(folder / "report.md", render("report.md", statement, release, pictures="plots/"))
     write_text(folder / "README.md", render("model_card.md", statement, release))
@@ -172,12 +192,35 @@ def _refuse_unpublishable(release: Release) -> None:
             "nothing was published: metrics/train.json does not say that these monitors passed: "
             f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
         )
-    stated = read_json(MODEL["model/model.json"])["privacy"]
-    if any(stated[key] != release.train[key] for key in ("epsilon", "delta")):
+    if mixed := list(_mixtures(Path(), MODEL["model/model.json"], release)):
         raise UserError(
-            "nothing was published: models/classifier and metrics/train.json are of different "
-            "runs. Bring them back together with: dvc checkout, or dvc repro"
+            f"nothing was published: {'; '.join(mixed)}. These are of different runs; bring them "
+            "back together with: dvc checkout and git restore metrics plots, or dvc repro"
         )
+
+
+def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
+    """Yield where model, metrics and tables in `folder` are not of one run."""
+    train, test = release.train, release.test
+    (training,) = train["ledger"]
+    load_model(model.parent)
+    stated = read_json(model)["privacy"]
+    if stated["run"] != training["run"]:
+        yield "the model is not that of metrics/train.json"
+    if any(stated[key] != train[key] for key in ("epsilon", "delta")):
+        yield "the model states another ε or δ than metrics/train.json"
+    if test["training_run"] != training["run"]:
+        yield "metrics/evaluate.json measured another model than that of metrics/train.json"
+    last = read_csv(folder / "plots/training.csv")[-1]
+    if any(float(last[name]) != train[name] for name in ("loss", "accuracy")):
+        yield "plots/training.csv does not end with the figures of metrics/train.json"
+    table, _ = table_of(read_csv(folder / "plots/test_counts.csv"))
+    counted = {name: float(value) for name, value in all_metrics(table).items()}
+    if any(abs(value - test[name]) > ROUNDED_TABLE for name, value in counted.items()):
+        yield "plots/test_counts.csv does not have the figures of metrics/evaluate.json"
+    everyone = read_csv(folder / "plots/subgroups.csv")[0]
+    if abs(float(everyone["accuracy"]) - test["accuracy"]) > ROUNDED_TABLE:
+        yield "plots/subgroups.csv does not begin with the accuracy of metrics/evaluate.json"
 
 
 def _refuse_beyond_budget(release: Release, params: Params) -> None:
@@ -191,6 +234,20 @@ def _refuse_beyond_budget(release: Release, params: Params) -> None:
             f"nothing was published: the ledger does not know this run ({unknown[0]}), as after "
             "cloning. Commit the run, then: python -m stages.ledger rebuild"
         )
+    if missing := _runs_in_commits() - {*entries}:
+        raise UserError(
+            f"nothing was published: the ledger lacks {len(missing)} runs that commits or "
+            "experiments hold, as after cloning, so its total is too low. Bring them in with: "
+            "python -m stages.ledger rebuild"
+        )
+    for metrics in (release.train, release.test):
+        for record in metrics["ledger"]:
+            entry = entries[record["run"]]
+            if entry.struck is not None or entry.spend.public() != record["spend"]:
+                raise UserError(
+                    f"nothing was published: the ledger's entry of {record['run']} was struck, or "
+                    "tells of another mechanism than metrics/. Train again with: dvc repro"
+                )
     own = entries[runs[0]].spend
     people = same_people(list(entries.values()), own.data, own.fingerprint)
     total = total_epsilon([entry.spend for entry in people if entry.struck is None], own.delta)
@@ -200,6 +257,18 @@ def _refuse_beyond_budget(release: Release, params: Params) -> None:
             f"`privacy_budget` {params.privacy_budget:g}. Raise `privacy_budget` in params.yaml, "
             "or see where it went with: python -m stages.ledger"
         )
+
+
+def _runs_in_commits() -> set[str]:
+    """Return every run on record in a commit or experiment."""
+    texts = (file_at(commit, path) for commit in commits_with(*METRICS) for path in METRICS)
+    return {
+        record["run"]
+        for text in texts
+        if text
+        for record in json.loads(text).get("ledger", [])
+        if record["run"]
+    }
 
 
 # --- verify --------------------------------------------------------------------------------------
@@ -214,12 +283,15 @@ def verify(folder: Path) -> Statement:
     Raises:
         UserError: something does not agree; the message names all of it.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Name the bundle that publish has made.")
     statement = load_statement(folder / STATEMENT)
-    problems = list(_changed_files(folder, statement.evidence.files))
-    if statement.checksum != statement.computed_checksum:
-        problems.append(f"{STATEMENT} was changed")
-    # What is not as it was written need not be understood.
-    problems = problems or [*_differences(statement, folder), *_wrong_figures(statement.evidence)]
+    try:
+        problems = list(_problems(statement, folder))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a forger's files do to those that read them
+        problems = [f"its files cannot be understood ({type(error).__name__}: {error})"]
     if problems:
         raise UserError(
             f"{folder}: the bundle does not agree with its statement:\n  "
@@ -229,9 +301,27 @@ def verify(folder: Path) -> Statement:
     return statement
 
 
+def _problems(statement: Statement, folder: Path) -> Iterator[str]:
+    changed = list(_changed_files(folder, statement.evidence.files))
+    if statement.checksum != statement.computed_checksum:
+        changed.append(f"{STATEMENT} was changed")
+    yield from changed
+    if changed:  # what is not as it was written need not be understood
+        return
+    sides = (statement.evidence.training, statement.evidence.testing)
+    if any(len(side.spend) > MOST_EVENTS for side in sides):
+        yield f"{STATEMENT} tells of more than {MOST_EVENTS} mechanisms"
+        return
+    yield from _differences(statement, folder)
+    yield from _wrong_figures(statement.evidence)
+
+
 def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            yield f"{path.relative_to(folder)} is neither a file nor a folder"
     found = _hashes(folder)
-    for name in sorted({*stated, *found}):
+    for name in sorted({*stated, *found, *EXPECTED}):
         if name not in found:
             yield f"{name} is missing"
         elif name not in stated:
@@ -244,6 +334,7 @@ def _differences(statement: Statement, folder: Path) -> Iterator[str]:
     """Yield where the statement is not what follows from the metrics and the schema beside it."""
     schema = Schema.load(folder / "model/schema.json")
     release = plot.read_release(folder, schema, statement.evidence.parameters)
+    yield from _mixtures(folder, folder / "model/model.json", release)
     again = make_statement(
         release,
         published=statement.deployment.basic.publication_date,

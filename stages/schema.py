@@ -15,6 +15,8 @@ from pathlib import Path
 from stages.errors import UserError, run
 from stages.params import load_params
 from stages.tabular.draft import draft_schema
+from stages.tabular.encode import labels
+from stages.tabular.people import read_people
 from stages.tabular.schema import Schema
 from stages.tabular.table import Problem, find_problems
 
@@ -48,12 +50,25 @@ def check(arguments: argparse.Namespace) -> None:
     """Print the problems of a table; exit status 1 if there are any."""
     params = load_params()
     table = arguments.table or params.data
-    rows, problems = find_problems(table, Schema.load(arguments.schema or params.schema_path))
-    if not problems:
-        print(f"{table}: all {rows} rows fit the schema.")
-        return
-    print(_listing(problems))
-    raise UserError(f"{table}: of {rows} rows, some have cells that do not fit the schema.")
+    schema = Schema.load(arguments.schema or params.schema_path)
+    rows, problems = find_problems(table, schema)
+    if problems:
+        print(_listing(problems))
+        raise UserError(f"{table}: of {rows} rows, some have cells that do not fit the schema.")
+    used, classes = 0, set()
+    for batch in read_people(table, schema, params.split_seed):
+        used += batch.num_rows
+        classes |= {*labels(batch, schema).tolist()}
+    if len(classes) < 2:
+        raise UserError(
+            f"{table}: expected rows of two classes or more, but all are of one or none. Correct "
+            f"the label `{schema.label.name}` in the schema."
+        )
+    size = used * (1 - params.test_fraction)
+    print(
+        f"{table}: all {rows} rows fit the schema, and {used} of them are used. "
+        f"`train_size: {float(f'{size:.2g}'):.0f}` would be a round number near enough."
+    )
 
 
 def _listing(problems: list[Problem]) -> str:

@@ -88,7 +88,7 @@ def _train_and_write(
     rows = [*(parent.checkpoint.epochs if parent else ()), *_rows(epochs, curve)]
     promise = _promise(spent, booking)
     with whole_folder(MODELS / "classifier") as folder:
-        stated = {**promise, "table_changed": _table_changed(parent)}
+        stated = {**promise, "table_changed": _table_changed(parent), "run": booking.run}
         average = as_arrays(training.average.cpu())
         save_model(folder, average, load_schema(PREPARED), stated)
     with whole_folder(MODELS / "checkpoint") as folder:

@@ -27,7 +27,7 @@ from stages.privacy.renyi import epsilon_renyi
 from stages.tabular.store import load_schema
 from stages.versions import file_at, resolve
 
-# What may be tuned: settings that leave the mechanism, and so the price of a trial, as it is.
+# What may be tuned: settings that leave the price of a trial as it is, given its number of steps.
 TUNABLE = {"learning_rate", "momentum", "max_grad_norm", "hidden_sizes", "activation", "init_seed"}
 
 # Truncated negative binomial with shape 1: the geometric distribution.
@@ -50,8 +50,9 @@ def main() -> None:
     names = [
         f"{tuning}-{secrets.token_hex(3)}" for _ in range(source.geometric(1 / arguments.trials))
     ]
+    steps = _steps_of(params)
     for name in names:
-        _run_trial(name, grid[source.integers(len(grid))])
+        _run_trial(name, steps | grid[source.integers(len(grid))])
     for spend in spends:
         ledger.settle(f"{tuning}-{spend.side}", spend.events)
     best = min(names, key=_loss)
@@ -87,6 +88,12 @@ def _refuse_untunable(grid: Sequence[Mapping[str, Any]], params: Params) -> None
         raise UserError("params.yaml: tuning needs a declared `train_size`.")
     for choice in grid:
         load_params(overrides=choice)
+
+
+def _steps_of(params: Params) -> dict[str, Any]:
+    """Return batch size and epochs as numbers; as `auto` they would follow what is tuned."""
+    settings = train.settings_for(params, params.train_size or 0)
+    return {"batch_size": settings.batch_size, "epochs": settings.epochs}
 
 
 def _trial_spends(params: Params) -> list[Spend]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_limits
 
+from stages.model import SUMS, _sums
+
 ROOT = Path(__file__).parent.parent
 PROJECT_FILES = (
     *("dvc.yaml", "dvc.lock", "params.yaml", "stages", "data", ".dvc", ".dvcignore"),
@@ -95,6 +97,11 @@ def copy_project(folder):
         elif source.exists():
             shutil.copy(source, folder / name)
     return Project(folder)
+
+
+def reseal(folder):
+    """Make a model's checksums right again, as somebody would who swaps a file on purpose."""
+    (folder / SUMS).write_text(_sums(folder))
 
 
 def commit_all(project, message):

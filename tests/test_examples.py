@@ -93,7 +93,7 @@ def test_predict_gives_the_very_logits_that_evaluate_measured(example):
     # The command prints what Python gives.
     project.run("python", "-m", "stages.predict", f"data/{name}.csv", "--output", "out.csv")
     printed = arrow_csv.read_csv(project.folder / "out.csv")
-    (_, probabilities) = zip(*classifier.score(table), strict=True)
+    (_, probabilities) = zip(*classifier.stream(table), strict=True)
     np.testing.assert_array_equal(
         np.stack([printed.column(name) for name in classifier.classes_], axis=1),
         np.concatenate(probabilities),
@@ -105,7 +105,8 @@ def test_the_report_tells_of_subgroups_and_the_bundle_verifies(example):
     page = (project.folder / "plots/report.html").read_text()
     assert ("By subgroup" in page) == (name == "clinic")
     if name == "clinic":
-        assert "checked by the column patient" in page
+        assert "whose it is, the column patient says" in page
+        assert "one person: all rows of one id" in page
         assert "ward: ward 7" in page
     project.run("python", "-m", "stages.publish", "bundle")
     project.run("python", "-m", "stages.publish", "--verify", "bundle")

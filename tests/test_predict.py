@@ -1,6 +1,7 @@
 """Predicting new rows, from Python and from the command line."""
 
 import io
+import json
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from stages.model import CHUNK_ROWS, Architecture, predict_logits, save_model
 from stages.network import as_arrays, build_network
 from stages.predict import load
 from stages.tabular.schema import Schema
-from tests.conftest import ROOT
+from tests.conftest import ROOT, reseal
 from tests.tabular.conftest import SAMPLE, SAMPLE_SCHEMA, schema_of
 
 PRIVACY = {"epsilon": 1.0, "delta": 1e-5}
@@ -158,13 +159,6 @@ def test_products_of_other_sizes_would_fail_the_test_above(classifier):
 # --- the model's files ----------------------------------------------------------------------
 
 
-def reseal(folder):
-    """Make the checksums right again, as somebody would who swaps a file on purpose."""
-    from stages.model import SUMS, _sums
-
-    (folder / SUMS).write_text(_sums(folder))
-
-
 @pytest.fixture
 def copy(tmp_path):
     return save_untrained(tmp_path / "copy", Schema.load(SAMPLE_SCHEMA))
@@ -191,7 +185,7 @@ def test_a_flipped_bit_is_noticed_anywhere(copy, name):
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_noticed(copy, name):
     (copy / name).unlink()
-    with pytest.raises(UserError, match=f"{name} is missing"):
+    with pytest.raises(UserError, match=f"there is no {name}"):
         load(copy)
 
 
@@ -234,6 +228,61 @@ def test_other_tensors_than_the_networks_are_refused(copy, how):
     reseal(copy)
     with pytest.raises(UserError, match=r"expected (the tensors|finite float32)"):
         load(copy)
+
+
+def as_json(change):
+    def changed(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return changed
+
+
+def swap_first_two(schema):
+    schema["fields"][0], schema["fields"][2] = schema["fields"][2], schema["fields"][0]
+
+
+DESCRIPTIONS = {
+    "unknown activation": ("model.json", as_json(lambda m: m.update(activation="exec"))),
+    "no activation": ("model.json", as_json(lambda m: m.pop("activation"))),
+    "no layers": ("model.json", as_json(lambda m: m.pop("hidden_sizes"))),
+    "layers of text": ("model.json", as_json(lambda m: m.update(hidden_sizes=["128", 64]))),
+    "a list": ("model.json", lambda path: path.write_text("[]")),
+    "no JSON": ("model.json", lambda path: path.write_text("{")),
+    "no UTF-8": ("model.json", lambda path: path.write_bytes(b"\xff")),
+    "a deep hole": ("model.json", lambda path: path.write_text("[" * 100_000)),
+    "a deep schema": ("schema.json", lambda path: path.write_text("[" * 100_000)),
+    "columns swapped": ("schema.json", as_json(swap_first_two)),
+    "a column ignored": ("schema.json", as_json(lambda s: s["fields"].pop(0))),
+    "another label": ("schema.json", as_json(lambda s: s["fields"][-1].update(threshold=1))),
+}
+
+
+@pytest.mark.parametrize("what", DESCRIPTIONS)
+def test_a_description_that_does_not_fit_is_refused_in_a_message(copy, what):
+    name, change = DESCRIPTIONS[what]
+    change(copy / name)
+    reseal(copy)
+    with pytest.raises(UserError, match=r"expected|not of one model"):
+        load(copy)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(copy):
+    (copy / "model.json").unlink()
+    (copy / "model.json").mkdir()
+    with pytest.raises(UserError, match=r"there is no model\.json"):
+        load(copy)
+
+
+def test_weights_that_overflow_answer_nothing(copy, patients):
+    from safetensors.numpy import load_file, save_file
+
+    path = copy / "weights.safetensors"
+    save_file({name: np.full_like(t, 3e38) for name, t in load_file(path).items()}, path)
+    reseal(copy)
+    with pytest.raises(UserError, match="no numbers"), np.errstate(all="ignore"):
+        load(copy).predict_proba(patients)
 
 
 def test_no_model_is_refused_in_a_message(tmp_path):

@@ -13,9 +13,10 @@ import yaml
 from stages import plot, publish
 from stages.errors import UserError
 from stages.model import CONTENTS, SUMS
+from stages.privacy.ledger import Ledger
 from stages.reporting.statement import load_statement, make_statement
 from stages.tabular.schema import Schema
-from tests.conftest import ROOT, copy_project
+from tests.conftest import ROOT, copy_project, reseal
 
 METRICS = ("train", "evaluate")
 
@@ -77,7 +78,7 @@ def test_it_holds_what_may_leave_and_nothing_else(bundle):
         *("metrics/train.json", "metrics/evaluate.json"),
         *(f"model/{name}" for name in (*CONTENTS, SUMS)),
         *(f"plots/{name}" for name in plot.PICTURES),
-        *(f"plots/{name}.csv" for name in publish.TABLES),
+        *(f"plots/{name}.csv" for name in (*publish.TABLES, *publish.DERIVED)),
     }
 
 
@@ -274,16 +275,47 @@ def test_a_monitor_that_did_not_pass_is_refused(workspace):
     refused("batch sizes: total")
 
 
-def test_a_model_of_another_run_is_refused(workspace):
-    change_json(
-        Path("models/classifier/model.json"), lambda model: model["privacy"].update(epsilon=1.0)
-    )
-    refused("different runs")
+def test_a_model_that_states_another_epsilon_is_refused(workspace):
+    folder = Path("models/classifier")
+    change_json(folder / "model.json", lambda model: model["privacy"].update(epsilon=1.0))
+    refused("not those that training wrote")
+    reseal(folder)
+    refused("states another ε")
+
+
+MIXTURES = {
+    "model": ("models/classifier", "the model is not that of metrics/train"),
+    "test figures": ("metrics/evaluate.json", "measured another model"),
+    "curves": ("plots/training.csv", "training.csv does not end with"),
+    "test counts": ("plots/test_counts.csv", "test_counts.csv does not have"),
+}
+
+
+@pytest.mark.parametrize("part", MIXTURES)
+def test_a_part_of_another_run_with_the_same_settings_is_refused(workspace, made, part):
+    place, told = MIXTURES[part]
+    kept = Path("kept")
+    copy = shutil.copytree if Path(place).is_dir() else shutil.copy
+    copy(place, kept)
+    project = type(made)(workspace)
+    for stage in ("train", "evaluate"):
+        project.stage(stage)
+    if Path(place).is_dir():
+        shutil.rmtree(place)
+    copy(kept, place)
+    project.stage("plot")
+    refused(told)
+
+
+def test_a_run_that_was_struck_is_refused(workspace):
+    ledger = Ledger()
+    ledger.strike(ledger.entries()[0].number, "never ran")
+    refused("was struck")
 
 
 def test_metrics_of_another_run_are_refused(workspace):
     change_json(Path("metrics/evaluate.json"), lambda metrics: metrics.update(accuracy=0.99))
-    refused("another run")
+    refused("does not have the figures")
 
 
 def test_a_ledger_over_budget_is_refused(workspace):
@@ -311,8 +343,9 @@ def test_a_folder_that_exists_is_left_alone(workspace):
 
 def test_a_private_value_in_what_would_leave_is_caught(workspace):
     charges = Path("data/sample_medical_data.csv").read_text().splitlines()[7].split(",")[-1]
-    change_json(Path("metrics/evaluate.json"), lambda metrics: metrics.update(loss=float(charges)))
-    subprocess.run([sys.executable, "-m", "stages.plot"], check=True)
+    change_json(
+        Path("metrics/train.json"), lambda metrics: metrics.update(learning_rate=float(charges))
+    )
     refused("`charges` in row 7 is in ")
 
 

@@ -106,7 +106,22 @@ def test_a_draft_of_no_table_is_refused(project):
 
 def test_check_says_that_a_table_fits(project):
     output = project.run("python", "-m", "stages.schema", "check")
-    assert "all 1338 rows fit the schema" in output
+    assert "all 1338 rows fit the schema, and 1338 of them are used" in output
+    assert "`train_size: 1100` would be" in output
+
+
+def test_check_finds_what_only_all_rows_together_show(project):
+    schema = project.folder / "data/sample_medical_data.schema.json"
+    whole = schema.read_text()
+    schema.write_text(whole.replace("15000", "1e9"))
+    output = project.run("python", "-m", "stages.schema", "check", expect=1)
+    assert "expected rows of two classes or more" in output
+    one = '{"name": "age", "type": "integer", "role": "id"}'
+    content = json.loads(whole)
+    content["fields"][0] = json.loads(one)
+    schema.write_text(json.dumps(content))
+    output = project.run("python", "-m", "stages.schema", "check", expect=1)
+    assert "expected one row for each `age`" in output
 
 
 def test_check_lists_the_problems_of_all_columns(project):

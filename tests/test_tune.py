@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from stages import tune
+from stages import train, tune
 from stages.errors import UserError
 from stages.params import load_params
 from stages.privacy.events import BestOfMany, Steps
 from stages.privacy.ledger import Ledger
 from stages.privacy.odometer import Spend
+from stages.tabular.schema import Schema
+from tests.tabular.conftest import SAMPLE_SCHEMA
 
 TRIAL = Spend("patients.csv", "abc", "a split", "train", (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
 
@@ -22,6 +24,19 @@ def test_a_setting_that_changes_the_price_of_a_trial_is_not_tuned(name):
 
 def test_settings_that_leave_the_price_alone_are_tuned():
     tune._refuse_untunable([{"learning_rate": 0.1, "hidden_sizes": []}], load_params())
+
+
+@pytest.mark.parametrize(
+    "choice", [{"momentum": 0.8}, {"max_grad_norm": 1.0}, {"hidden_sizes": []}]
+)
+def test_whatever_is_tuned_a_trial_is_the_mechanism_that_was_reserved(monkeypatch, choice):
+    monkeypatch.setattr(train, "load_schema", lambda _: Schema.load(SAMPLE_SCHEMA))
+    params = load_params()
+    reserved = train.plan_for(params, 1070).planned
+    # By itself `auto` would take another number of steps.
+    assert train.plan_for(load_params(overrides=choice), 1070).planned != reserved
+    trial = load_params(overrides=tune._steps_of(params) | choice)
+    assert train.plan_for(trial, 1070).planned == reserved
 
 
 def test_a_simulation_is_not_tuned():

@@ -7,6 +7,7 @@ tests, whatever they know and however they were made (Dong, Roth & Su 2022, "Gau
 Privacy"). A single (ε, δ) says much less.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,10 @@ def profile_of_counts(events: Sequence[DiscreteLaplace]) -> Profile:
     losses, chances = np.zeros(1), np.ones(1)
     for event in events:
         likely = 1 / (1 + np.exp(-event.epsilon))
-        losses = np.concatenate([losses + event.epsilon, losses - event.epsilon])
-        chances = np.concatenate([chances * likely, chances * (1 - likely)])
+        moved = np.concatenate([losses + event.epsilon, losses - event.epsilon]).round(12)
+        weights = np.concatenate([chances * likely, chances * (1 - likely)])
+        losses, places = np.unique(moved, return_inverse=True)
+        chances = np.bincount(places, weights).astype(np.float64)
     epsilons = np.unique(np.append(losses[losses > 0], 0.0))
     missing = np.maximum(0.0, -np.expm1(epsilons[:, None] - losses))
     return Profile(epsilons, missing @ chances)
@@ -91,6 +94,10 @@ def curve_rows(profile: Profile) -> list[dict[str, float]]:
     """Return the trade-off curve as rows of CSV, denser where false positives are rare."""
     false = np.concatenate([[0.0], np.geomspace(1e-4, 1, 41)])
     return [
-        {"false_positive_rate": round(float(x), 6), "true_positive_rate": round(float(y), 6)}
+        {"false_positive_rate": round(float(x), 6), "true_positive_rate": _rounded_up(float(y))}
         for x, y in zip(false, profile.true_positives(false), strict=True)
     ]
+
+
+def _rounded_up(bound: float) -> float:
+    return min(1.0, math.ceil(bound * 1e6) / 1e6)

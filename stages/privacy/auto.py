@@ -13,7 +13,8 @@ can carry the weights while the learning rate falls to zero; the number of steps
 finely it is cut. The clip grows from 3 to 5 with s. The activation is tanh below 6, ReLU above.
 (That the best path grows with ε and depends on little else: Panda et al. 2024, "A New Linear
 Scaling Rule for Private Adaptive Hyperparameter Optimization". The constants were fitted to
-simulations on tables of 142 to 26,000 rows, 5 to 64 features and 2 to 10 classes, at ε 0.1 to 8.)
+simulations on tables of 142 to 26,000 rows, 5 to 64 features and 2 to 10 classes, at ε 0.1 to 8.
+Where no column says anything by itself, tanh loses much below s = 6: benchmarks/UTILITY.md.)
 """
 
 import math

@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Event, from_json, to_json
 from stages.privacy.odometer import Spend, largest_epsilon, total_epsilon
-from stages.versions import current_run, repository
+from stages.versions import commits_with, current_run, repository
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -80,6 +80,11 @@ class Ledger:
         self.path = path or repository() / FILE_NAME
         if not self.path.exists():
             _create(self.path)
+            if commits_with("metrics/train.json"):
+                print(
+                    "This privacy ledger is new and knows of no earlier run; those that commits "
+                    "hold are entered by: python -m stages.ledger rebuild"
+                )
 
     def reserve(self, spend: Spend, budget: float | None, run: str | None = None) -> str:
         """Enter a spend before it happens; return the run's id, a new one unless given.

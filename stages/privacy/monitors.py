@@ -145,21 +145,22 @@ class Monitors:
         level = FALSE_ALARM / 10  # nine of the monitors below are statistical
         gradient, metrics = self._gradient, _NoiseStatistics()
         metrics.add(np.concatenate(self._metrics))
-        passed = (
-            _normal(gradient.mean) > level,
-            _two_sided(gradient.variance) > level,
-            _normal(gradient.within) > level,
-            _normal(gradient.across) > level,
-            _normal(gradient.repeated) > level,
-            _normal(metrics.mean) > level,
-            _two_sided(metrics.variance) > level,
-            _two_sided(self._total_of_batches()) > level,
-            _two_sided(self._spread_of_batches()) > level,
-            self._clipping_was_seen_to_work(),
-            list(history) == [self.plan.planned]
-            and gradient.steps == len(self.batch_sizes) == self.plan.steps,
-        )
-        return dict(zip(MONITORS, passed, strict=True))
+        return {
+            "gradient noise: mean": _normal(gradient.mean) > level,
+            "gradient noise: variance": _two_sided(gradient.variance) > level,
+            "gradient noise: white within a step": _normal(gradient.within) > level,
+            "gradient noise: fresh in each step": _normal(gradient.across) > level,
+            "gradient noise: unlike the first step's": _normal(gradient.repeated) > level,
+            "metric noise: mean": _normal(metrics.mean) > level,
+            "metric noise: variance": _two_sided(metrics.variance) > level,
+            "batch sizes: total": _two_sided(self._total_of_batches()) > level,
+            "batch sizes: spread": _two_sided(self._spread_of_batches()) > level,
+            "clipping: no row beyond the bound": self._clipping_was_seen_to_work(),
+            "accounting: every step, once": (
+                list(history) == [self.plan.planned]
+                and gradient.steps == len(self.batch_sizes) == self.plan.steps
+            ),
+        }
 
     def require_passed(self, history: Sequence[Steps]) -> list[str]:
         """Return the names of the monitors, all of which passed.

@@ -33,7 +33,7 @@ INK, GREY, GRID = "#1F2328", "#59636E", "#E3E6EA"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F3F8FB", "#0070B0"])
 
 SIDE = 4.9  # inches, of one drawing
-FEW = 4  # classes whose numbers and names have room side by side
+FEW = 3  # classes whose numbers and names have room side by side
 
 STYLE: Any = {
     "font.size": 12,
@@ -134,7 +134,7 @@ def confusion_matrix(
             axes.text(
                 predicted + 0.5,
                 label + 0.5,
-                f"{rows:.1f}{noise}\n{share:.0%} of label" if few else f"{rows:.0f}",
+                f"{rows:.1f}{noise}\n{share:.0%} of label" if few else f"{rows:.0f}\n{share:.0%}",
                 ha="center",
                 va="center",
                 color="white" if share > 0.9 else "black",
@@ -243,7 +243,7 @@ def _rates_by_class(
         axes.set_yticks(places, classes)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -1.2))
         axes.legend(frameon=False, loc="upper center", ncols=2, fontsize=11)
-        _title(axes, f"{_with_interval(metrics, 'recall')} of a class are found")
+        _title(axes, f"Found of each class: {_with_interval(metrics, 'recall')}")
         axes.set_xlabel(f"share, each class against the rest (n = {table.sum():.1f})")
         _mark(axes, metrics)
 

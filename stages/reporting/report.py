@@ -9,10 +9,8 @@ from typing import Any
 import jinja2
 
 from stages.reporting.statement import (
-    NEIGHBOURS,
     RELEASED,
     TRUST,
-    UNIT,
     DiscreteLaplaceEvent,
     Release,
     Statement,
@@ -159,14 +157,14 @@ def label(statement: Statement) -> list[tuple[str, str, str]]:
 def sections(statement: Statement, release: Release) -> list[Section]:
     """Return the report's chapters."""
     return [
-        Section("promise", "The promise", _promise(statement)),
+        Section("promise", "The promise", _promise(statement, release)),
         Section("use", "How good the model is", _use(statement, release)),
         Section("attack", "What an attacker can do", _attack(statement)),
         Section("mechanism", "How it was made private", _mechanism(statement)),
         Section("input", "What went in, and what is taken for granted", _input(release)),
         Section("ledger", "The ledger: this run among others", _ledger(statement)),
         Section("lineage", "Where it comes from", _lineage(statement)),
-        Section("limits", "Limits", [Points(LIMITS)]),
+        Section("limits", "Limits", [Points(_limits(release))]),
     ]
 
 
@@ -175,8 +173,6 @@ LIMITS = (
     "last digits are not those of the real numbers that the proof speaks of. Attacks on such "
     "digits are known (Mironov 2012; Jin et al. 2022) and not ruled out here. Noise on test counts "
     "is whole numbers (OpenDP's discrete Laplace), where the difficulty does not arise.",
-    "One row per person: for somebody with k rows ε is up to k times as large, and δ larger still. "
-    "Merge such rows before.",
     "Choosing: whoever looks at several runs and publishes the best has released them all. The "
     "ledger adds up runs on record; what was tried outside it, or learned from the rows by other "
     "means (a bound, a category, a column left out), nobody counts.",
@@ -188,7 +184,15 @@ LIMITS = (
 )
 
 
-def _promise(statement: Statement) -> list[Block]:
+def _limits(release: Release) -> list[str]:
+    rows = (
+        "One row per person is taken for granted: for somebody with k rows ε is up to k times as "
+        "large, and δ larger still. Merge such rows before, or declare an id."
+    )
+    return [*LIMITS, *([] if release.id else [rows])]
+
+
+def _promise(statement: Statement, release: Release) -> list[Block]:
     evidence = statement.evidence
     training, testing = evidence.training, evidence.testing
     pure = testing.epsilon and all(isinstance(e, DiscreteLaplaceEvent) for e in testing.spend)
@@ -200,13 +204,13 @@ def _promise(statement: Statement) -> list[Block]:
             _number(testing.epsilon, ".4f") + (" (with δ = 0)" if pure else ""),
         ),
         ("δ", _number(evidence.delta, "g")),
-        ("who is protected (unit)", UNIT),
-        ("against what (neighbours)", NEIGHBOURS),
+        ("who is protected (unit)", release.unit),
+        ("against what (neighbours)", release.neighbours),
         ("ε for replacing one row by another", _number(training.epsilon_replace_one, ".4f")),
         ("who is trusted", TRUST),
     ]
     return [
-        Grid("The label", ("item", "value"), rows),
+        Grid("In figures", ("item", "value"), rows),
         Text(
             "What is made, none of it covered by ε:"
             if evidence.no_guarantee
@@ -233,9 +237,7 @@ def _use(statement: Statement, release: Release) -> list[Block]:
         Pictures(
             ["confusion", "roc", "calibration"],
             ["confusion_matrix.png", "roc.png", "calibration.png"],
-            "Test rows by label and prediction; true against false positives at each threshold; "
-            "how often a predicted probability comes true (dots grow with the rows). "
-            "Bars: the noise.",
+            _caption(len(release.classes)),
         ),
         Pictures(
             ["loss", "accuracy", "spent"],
@@ -243,6 +245,19 @@ def _use(statement: Statement, release: Release) -> list[Block]:
             "The training: loss, accuracy and ε spent after each epoch. Bands: the noise.",
         ),
     ]
+
+
+def _caption(classes: int) -> str:
+    if classes > 2:
+        return (
+            "Test rows by label and prediction; how many of each class are found, and how many of "
+            "the others are taken for it; the probability that rows' own classes were given. Bars: "
+            "the noise."
+        )
+    return (
+        "Test rows by label and prediction; true against false positives at each threshold; how "
+        "often a predicted probability comes true (dots grow with the rows). Bars: the noise."
+    )
 
 
 def _subgroups(statement: Statement) -> list[Block]:
@@ -296,13 +311,18 @@ def _attack(statement: Statement) -> list[Block]:
         if key.startswith(PREFIX)
     ]
     at = f"{PREFIX}0.01"
+    sides = (
+        "A row that was edited between the runs may be on both sides, and what they find adds up."
+        if statement.evidence.lineage.table_changed
+        else "No row is on both sides."
+    )
     return [
         Text(
             "Suppose that somebody knows every other row of the table, knows yours as well, and "
             "wants to find out whether you are in it. If they are ready to take 1 outsider in 100 "
             f"for a member, they find at most {100 * _ceiling(model[at]):.1f} members in 100 by "
             f"the model and its curves, and at most {100 * _ceiling(test[at]):.1f} in 100 by the "
-            "test figures, if your row is one that they were measured on. No row is on both sides."
+            f"test figures, if your row is one that they were measured on. {sides}"
         ),
         Grid(
             "Most members found, by outsiders taken for members (rounded up)",
@@ -408,10 +428,9 @@ def _input(release: Release) -> list[Block]:
 
 
 def _people(release: Release) -> str:
-    ids = [field["name"] for field in release.fields if field["role"] == "id"]
-    if ids:
-        return f"Each person has one row, which was checked by the column {ids[0]}."
-    return "Each person is taken to have one row."
+    if release.id is None:
+        return "Each person is taken to have one row."
+    return f"Of each person one row is used; whose it is, the column {release.id} says."
 
 
 def _domain(field: Mapping[str, Any], classes: Sequence[str]) -> str:

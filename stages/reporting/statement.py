@@ -21,6 +21,8 @@ FILL_IN = "to be filled in by the data owner"
 
 UNIT = "one row of the table, which is one person"
 NEIGHBOURS = "two tables that differ by one added or removed row"
+UNIT_BY_ID = "one person: all rows of one id, of which one is used"
+NEIGHBOURS_BY_ID = "two tables that differ by all rows of one added or removed person"
 TRUST = (
     "Central: whoever runs the pipeline sees the table and is trusted with it. Nobody who sees "
     "what is published has to be trusted, whatever else they know and however many of them collude."
@@ -36,8 +38,11 @@ NOT_PROTECTED = (
     "what the table's owner declared in public: columns, bounds, categories, the approximate "
     "number of rows",
     "what holds for people in general, and for you too, whether or not you are in the table",
-    "a person with more than one row, whose promise is weaker the more rows there are",
-    "other releases about the same people, which the ledger adds up",
+    "other releases about the same people, which the ledger adds up, and whether the table was "
+    "changed between them, which the total can tell",
+)
+NOT_PROTECTED_WITHOUT_ID = (
+    "a person with more than one row, whose promise is weaker the more rows there are"
 )
 
 
@@ -68,9 +73,25 @@ class Release:
         return self.train.get("no_guarantee") or self.test.get("no_guarantee")
 
     @property
+    def id(self) -> str | None:
+        """The column that says whose row it is, if there is one."""
+        return next((field["name"] for field in self.fields if field["role"] == "id"), None)
+
+    @property
+    def unit(self) -> str:
+        """Who is protected."""
+        return UNIT_BY_ID if self.id else UNIT
+
+    @property
+    def neighbours(self) -> str:
+        """Which tables are not to be told apart."""
+        return NEIGHBOURS_BY_ID if self.id else NEIGHBOURS
+
+    @property
     def not_covered(self) -> list[str]:
         """What the run told about the rows exactly, and what no run protects."""
-        return [*self.train["not_covered"], *NOT_PROTECTED]
+        rows = () if self.id else (NOT_PROTECTED_WITHOUT_ID,)
+        return [*self.train["not_covered"], *NOT_PROTECTED, *rows]
 
 
 class _Told(BaseModel):
@@ -391,8 +412,8 @@ def _deployment(release: Release, published: date | None) -> dict[str, Any]:
             "unprotected_quantities": "; ".join(release.not_covered),
         },
         "privacy_loss": {
-            "privacy_unit": UNIT,
-            "privacy_unit_details": f"Adjacent: {NEIGHBOURS}.",
+            "privacy_unit": release.unit,
+            "privacy_unit_details": f"Adjacent: {release.neighbours}.",
             "number_of_privacy_units": 1,
             "privacy_parameters": {
                 "epsilon": test["epsilon_overall"] if covered else None,

@@ -17,7 +17,7 @@ from stages.tabular.table import PARQUET
 # More different texts than this are no vocabulary.
 MOST_VALUES = 50
 # What people write into empty cells.
-MISSING_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
+MISSING_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-", ".")
 DELIMITERS = ",;\t|"
 
 

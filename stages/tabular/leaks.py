@@ -19,6 +19,9 @@ LIKE_A_NUMBER = re.compile(r"[-+.\d]+(?:[eE][-+]?\d+)?")
 BORDERS = re.compile(r"""[",;|<>\n\t]|: | - """)
 TELLING_LENGTH = 6
 
+# Where the report's own words stand, which are nobody's.
+REPORT = Path(__file__).parents[1] / "reporting"
+
 # A table with a leak has many, and a message needs few.
 MOST_SHOWN = 5
 
@@ -34,8 +37,10 @@ def leaks(folder: Path, data: Path, schema_file: Path) -> list[str]:
     Returns:
         Column, row (the first is row 1) and file of the first few; never the values.
     """
-    public = schema_file.read_text("utf-8")
-    known = {*_numbers(public), *_texts(public)}
+    known: set[object] = set()
+    for public in (schema_file, *REPORT.rglob("*.*")):
+        text = public.read_bytes().decode("utf-8", errors="replace")
+        known |= {*_numbers(text), *_texts(text)}
     held: dict[object, Path] = {}
     lines: dict[str, Path] = {}
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -58,10 +63,17 @@ def _matches(
         if (line := delimiter.join(row.values())) in lines and len(row) > 1:
             yield "the whole row", lines[line]
     for name, cell in row.items():
-        for value in (*_numbers(cell), *_texts(cell)):
+        for value in (*_numbers(cell), *_telling(cell)):
             if value in held:
                 yield f"`{name}`", held[value]
                 break
+
+
+def _telling(cell: str) -> Iterator[str]:
+    """Yield what tells of a cell: all of it, and those of its words that have a digit in them."""
+    for text in _texts(cell):
+        if text == cell.strip() or any(character.isdigit() for character in text):
+            yield text
 
 
 def _numbers(text: str) -> Iterator[float]:

@@ -299,7 +299,7 @@ class Schema(_Declared):
             ) from None
         except OSError as error:
             raise UserError(f"{path}: expected a readable file, but: {error.strerror}.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}: expected JSON in UTF-8, but: {error}. Mend the place it names."
             ) from None
@@ -394,9 +394,13 @@ class Schema(_Declared):
     def _names_features(self) -> Self:
         names = {field.name for field in self.features}
         for pair in self.interactions:
-            if not set(pair) <= names or pair[0] == pair[1]:
+            if unknown := [name for name in pair if name not in names]:
                 raise ValueError(
-                    f"`interactions` should be pairs of two features, but {_quoted(pair)} is not"
+                    f"`interactions` should be pairs of two features: {_quoted(unknown)} is none"
+                )
+            if pair[0] == pair[1]:
+                raise ValueError(
+                    f"`interactions` should be pairs of two features: {_quoted(pair)} is one"
                 )
         groups = {field.name for field in self.features if isinstance(field, CategoryFeature)}
         if unknown := [name for name in self.report_by if name not in groups]:

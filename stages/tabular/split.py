@@ -6,6 +6,7 @@ the same side, so no duplicate leaks from training into testing.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -38,11 +39,23 @@ def in_test(
 def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
     """Return a name that two splits share only if every row is on the same side in both.
 
-    The columns and their order belong to it, because a row's side depends on all of them.
+    All that decides what a cell is read as belongs to it, because a row's side depends on that.
     """
-    columns = "\0".join(field.name for field in split_fields(schema))
-    digest = hashlib.blake2b(columns.encode(), digest_size=4).hexdigest()
+    content = json.dumps([list(map(_reading, split_fields(schema))), schema.missing_values])
+    digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
     return f"{test_fraction!r} by seed {split_seed} on columns {digest}"
+
+
+def _reading(field: ReadField) -> list[object]:
+    """What decides the word of a cell; bounds, for one, do not, since clipping comes later."""
+    reading: list[object] = [field.name, "number" if field.type == "integer" else field.type]
+    if isinstance(field, Id):
+        reading = [field.name, field.type]
+    else:
+        reading.append(field.missing)
+    if isinstance(field, CategoryFeature) and field.other:
+        reading += [field.constraints.enum]
+    return reading
 
 
 def split_fields(schema: Schema) -> tuple[ReadField, ...]:

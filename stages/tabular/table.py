@@ -9,6 +9,7 @@ not counted.
 import codecs
 import csv
 import difflib
+import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,10 +49,22 @@ _SHOWN_LINES = 5
 _SHOWN_CHARACTERS = 60
 _SHOWN_PROBLEMS = 20
 
+# How files begin that are no CSV whatever they are called, and what to do about them.
+OTHER_KINDS = {
+    b"\x1f\x8b": "a gzip file; give it a name that ends in .csv.gz",
+    b"PAR": "a Parquet file; give it a name that ends in .parquet",
+    b"PK\x03": "an Excel workbook or another zip file; export it as CSV",
+}
+# What people write into empty cells.
+LIKE_MISSING = {"na", "n/a", "null", "none", "missing", "unknown", "?", "-", "."}
+
 # The line number of the first row, and the rows' cells as bytes.
 _Cells = tuple[int, pa.RecordBatch]
 
 PARQUET = (".parquet", ".pq")
+
+# What to make of advice about the schema where a model is used.
+_NOT_THE_SCHEMA = "\nThe schema is the model's and stays as it is: correct the rows."
 
 # Path of a file, a binary stream of CSV, or a table in memory.
 Source: TypeAlias = "str | Path | BinaryIO | pa.Table"
@@ -85,11 +98,18 @@ def read_batches(
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict[str, str]]:
-    """Yield the cells of each row as text, those of ignored columns included, nothing checked."""
-    batches, _ = _open(path, path, schema, schema.fields)
-    for batch in batches:
-        for row in batch.to_pylist():
-            yield {name: (cell or b"").decode(errors="replace") for name, cell in row.items()}
+    """Yield the cells of each row as text, those of ignored columns included, nothing checked.
+
+    Raises:
+        UserError: a column cannot be read as text.
+    """
+    try:
+        batches, _ = _open(path, path, schema, schema.fields)
+        for batch in batches:
+            for row in batch.to_pylist():
+                yield {name: (cell or b"").decode(errors="replace") for name, cell in row.items()}
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be searched for private values: {error}") from None
 
 
 def _fields_for_scoring(schema: Schema) -> tuple[ReadField, ...]:
@@ -122,7 +142,8 @@ def _typed_batches(
             typed = _typed_batch(batch, present, schema.missing_values)
         except _BadColumnError as bad:
             rest = chain([(first_line, batch)], cells)
-            raise UserError(_bad_cells_message(name, bad.field, rest, schema)) from None
+            message = _bad_cells_message(name, bad.field, rest, schema)
+            raise UserError(message + (_NOT_THE_SCHEMA if scoring else "")) from None
         yield typed
 
 
@@ -166,9 +187,9 @@ def _open(
     """Return the batches of the fields' cells and the names of the file's columns."""
     if isinstance(source, pa.Table):
         read = [field.name for field in fields if field.name in source.column_names]
-        return map(_as_text, source.select(read).to_batches()), source.column_names
+        return _as_texts(source.select(read).to_batches(), schema), source.column_names
     if str(name).endswith(PARQUET):
-        return _open_parquet(source, fields)
+        return _open_parquet(source, fields, schema)
     _refuse_other_encodings(source, name)
     reader = arrow_csv.open_csv(
         source,
@@ -185,27 +206,42 @@ def _open(
 
 
 def _open_parquet(
-    source: Source, fields: Sequence[Field]
+    source: Source, fields: Sequence[Field], schema: Schema
 ) -> tuple[Iterator[pa.RecordBatch], list[str]]:
     """Read a Parquet file's cells as the text that a CSV file would have in their place."""
     file = parquet.ParquetFile(source)
     columns = list(file.schema_arrow.names)
     read = [field.name for field in fields if field.name in columns]
     batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=read, use_threads=False)
-    return map(_as_text, batches), columns
+    return _as_texts(batches, schema), columns
 
 
-def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            columns[name] = column.cast(pa.string()).cast(pa.binary())
-        except pa.ArrowNotImplementedError:
-            raise pa.ArrowException(
-                f"column `{name}` is of type {column.type}, which is no number, text or boolean. "
-                "Convert the column."
-            ) from None
-    return pa.RecordBatch.from_pydict(columns)
+def _as_texts(batches: Iterable[pa.RecordBatch], schema: Schema) -> Iterator[pa.RecordBatch]:
+    types = {field.name: getattr(field, "type", None) for field in schema.fields}
+    for batch in batches:
+        columns = {
+            name: _as_text(name, column, types[name])
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def _as_text(name: str, column: pa.Array, declared: str | None) -> pa.Array:
+    """Convert a column to the bytes that its cells would be in a CSV file."""
+    # 1.0 and true may stand for "1", "1.0", "True" …: which of them, only the owner knows.
+    ambiguous = pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
+    if declared == "string" and ambiguous:
+        raise pa.ArrowException(
+            f"column `{name}` is declared as text, but is of type {column.type}. Convert it to the "
+            "texts that the schema declares."
+        )
+    try:
+        return column.cast(pa.string()).cast(pa.binary())
+    except pa.ArrowNotImplementedError:
+        raise pa.ArrowException(
+            f"column `{name}` is of type {column.type}, which is no number, text or boolean. "
+            "Convert the column."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -391,9 +427,15 @@ def _remedy(cell: bytes | None, field: ReadField, missing_values: Sequence[str])
             "Missing values are not accepted here: fill in the empty cells or leave out their rows"
             f"{policy}."
         )
+    if text.strip().lower() in LIKE_MISSING:
+        return f"If {text!r} is a missing value, name it in the schema's `missingValues`."
     if isinstance(field, CategoryFeature | CategoryLabel):
         other = ", or set `other` there" if isinstance(field, CategoryFeature) else ""
         return f"Correct the cells, or add the values to the `enum` in the schema{other}."
+    return _remedy_of_number(text)
+
+
+def _remedy_of_number(text: str) -> str:
     try:
         number = pa.scalar(text).cast(pa.float64()).as_py()
     except pa.ArrowInvalid:
@@ -417,6 +459,9 @@ def _refuse_other_encodings(source: Source, path: object) -> None:
             start: bytes = file.read(3)
     else:
         start = source.peek(3)[:3] if isinstance(source, BufferedReader) else b""
+    for mark, kind in OTHER_KINDS.items():
+        if start.startswith(mark):
+            raise UserError(f"{path}: expected CSV, but this is {kind}.")
     marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if start.startswith(marks) or b"\0" in start:
         raise UserError(
@@ -451,6 +496,8 @@ def _refuse_other_columns(
         f"{_shown(name)} is not in the schema: remove the column, or declare it there."
         for name in extra
     ]
+    if len(found) == 1 and (others := [d for d in OTHER_DELIMITERS if d in found[0]]):
+        problems = [f"{_shown(found[0])} looks like several: {_declare(others[0])}"]
     problems += [
         f"`{name}` occurs {count} times: keep one of the columns."
         for name, count in Counter(found).items()
@@ -462,6 +509,14 @@ def _refuse_other_columns(
             + "\n".join(f"  column {problem}" for problem in problems[:_SHOWN_PROBLEMS])
             + (f"\n  and {more} more" if (more := len(problems) - _SHOWN_PROBLEMS) > 0 else "")
         )
+
+
+OTHER_DELIMITERS = ",;\t|"
+
+
+def _declare(delimiter: str) -> str:
+    shown = json.dumps({"dialect": {"delimiter": delimiter}})[1:-1]
+    return f"if the file is separated by {delimiter!r}, put {shown} into the schema."
 
 
 def _near_miss(name: str, candidates: Sequence[str]) -> str:
@@ -490,12 +545,21 @@ def _parse_message(source: Source, path: object, schema: Schema, error: pa.Arrow
             f"{path}: expected values separated by {delimiter!r}, but: {error}. Mend the place it "
             "names."
         )
+    header = _first_line(str(source))
+    if width == 1 and (others := [d for d in OTHER_DELIMITERS if d in header]):
+        return f"{path}: line 1 is {_shown(header)}: {_declare(others[0])}"
     return (
         f"{path}: expected {width} cells in each line, as in the header, but found\n"
         + _listing(ragged)
         + f"\nMend these lines; a cell that contains {delimiter!r} or a quote belongs in double "
         "quotes."
     )
+
+
+def _first_line(path: str) -> str:
+    with pa.input_stream(path) as file:
+        start: bytes = file.read(_SHOWN_CHARACTERS * 4)
+    return start.decode("utf-8", "replace").splitlines()[0]
 
 
 def _ragged_lines(path: str | Path, delimiter: str) -> tuple[int, list[tuple[int, str]]]:

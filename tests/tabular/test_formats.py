@@ -88,26 +88,27 @@ def test_quoted_cells_may_hold_delimiters_quotes_and_line_breaks(tmp_path):
     assert batch.column("ward").to_pylist() == wards
 
 
-def test_parquet_nulls_are_missing_and_its_booleans_and_codes_are_texts(tmp_path):
-    schema = schema_of(
-        tmp_path,
-        {**AGE, "missing": "midpoint"},
-        {"name": "ill", "type": "string", "constraints": {"enum": ["false", "true"]}},
-        {
-            "name": "code",
-            "type": "string",
-            "constraints": {"enum": ["1", "2"]},
-            "missing": "category",
-        },
-    )
+def test_parquet_nulls_are_missing_and_its_whole_numbers_are_texts(tmp_path):
+    code = {"name": "code", "type": "string", "constraints": {"enum": ["1", "2"]}}
+    schema = schema_of(tmp_path, {**AGE, "missing": "midpoint"}, {**code, "missing": "category"})
     path = tmp_path / "table.parquet"
-    columns = {"age": [None, 50], "ill": [True, False], "code": [2, None], "y": [0.5, -1.0]}
+    columns = {"age": [None, 50], "code": [2, None], "y": [0.5, -1.0]}
     parquet.write_table(pa.table(columns), path)
     (batch,) = read_batches(path, schema)
-    assert encode(batch, schema).tolist() == [[0, 1, 1, 0, 1, 0], [0, 0, -1, 0, 0, 1]]
+    assert encode(batch, schema).tolist() == [[0, 1, 0, 1, 0], [0, 0, 0, 0, 1]]
     # A table in memory reads the same.
     (batch,) = read_batches(pa.table(columns), schema)
-    assert encode(batch, schema).tolist() == [[0, 1, 1, 0, 1, 0], [0, 0, -1, 0, 0, 1]]
+    assert encode(batch, schema).tolist() == [[0, 1, 0, 1, 0], [0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [True, False]])
+@pytest.mark.parametrize("other", [False, True])
+def test_a_column_whose_texts_could_be_several_is_refused(tmp_path, values, other):
+    # "1", "1.0"; "true", "True": with `other` each wrong guess would pass in silence.
+    enum = ["1.0", "2.0", "True", "False", "true"]
+    field = {"name": "x", "type": "string", "constraints": {"enum": enum}, "other": other}
+    with pytest.raises(UserError, match="`x` is declared as text, but is of type"):
+        list(read_batches(pa.table({"x": values, "y": [1.0, 2.0]}), schema_of(tmp_path, field)))
 
 
 @pytest.mark.parametrize(

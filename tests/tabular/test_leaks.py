@@ -87,8 +87,19 @@ def test_a_private_text_is_found_however_it_is_written(search, content):
     assert search(content) == ["`notes` in row 2 is in plots/planted"]
 
 
-def test_a_text_with_a_comma_is_found_by_its_parts(search):
-    assert search('"it hurt"') == ["`notes` in row 1 is in plots/planted"]
+def test_words_of_free_text_are_everybodys_unless_they_have_a_digit(search, tmp_path):
+    # Else no table with notes could be published: reports are made of words.
+    (tmp_path / "table.csv").write_text(
+        "age,bmi,smoker,charges,notes\n33,22.7,no,1,hurt by dragons; case 55-A712\n"
+    )
+    assert search("here be dragons") == []
+    assert search("see 55-A712") == ["`notes` in row 1 is in plots/planted"]
+    assert search('"hurt by dragons; case 55-A712"') == ["`notes` in row 1 is in plots/planted"]
+
+
+def test_the_reports_own_words_are_nobodys(search, tmp_path):
+    (tmp_path / "table.csv").write_text("age,bmi,smoker,charges,notes\n33,22.7,no,1,training\n")
+    assert search("the training rows") == []
 
 
 def test_what_the_schema_says_is_public(search, tmp_path):

@@ -1,13 +1,15 @@
 """One row per person, and a split that follows the person."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from stages.errors import UserError
-from stages.tabular.split import in_test, kept_rows
+from stages.tabular.split import in_test, kept_rows, split_name
 from stages.tabular.table import read_batches
-from tests.tabular.conftest import schema_of, write_table
+from tests.tabular.conftest import read_text, schema_of, write_table
 
 AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}
 
@@ -96,3 +98,52 @@ def test_an_id_is_needed_in_every_row(tmp_path, schema):
     path.write_text('who,age,y\n"",1,1\n')
     with pytest.raises(UserError, match="column `who`: expected an id in every row"):
         list(read_batches(path, schema))
+
+
+WHO = {"name": "who", "type": "integer", "role": "id"}
+WARD = {"name": "ward", "type": "string", "constraints": {"enum": ["1", "2"]}}
+
+# What may change in a schema: two lists of fields, and whether rows change sides.
+CHANGES: dict[str, tuple[list[Any], list[Any], bool]] = {
+    "bounds": ([AGE], [{**AGE, "constraints": {"minimum": 0, "maximum": 50}}], False),
+    "a description": ([AGE], [{**AGE, "description": "in years"}], False),
+    "whole or not": ([AGE], [{**AGE, "type": "number"}], False),
+    "one more value": ([WARD], [{**WARD, "constraints": {"enum": ["1", "2", "3"]}}], False),
+    "other texts": ([WARD], [{**WARD, "other": True}], False),
+    "a value that was another": (
+        [AGE, {**WARD, "other": True}],
+        [AGE, {**WARD, "constraints": {"enum": ["1", "2", "3"]}, "other": True}],
+        True,
+    ),
+    "a column": ([AGE], [AGE, WARD], True),
+    "an id": ([AGE, WARD], [WHO, AGE, WARD], True),
+    "an id of text": ([WHO, AGE], [{**WHO, "type": "string"}, AGE], True),
+    "a number as text": (
+        [AGE, {**WARD, "type": "integer", "constraints": {"minimum": 1, "maximum": 3}}],
+        [AGE, WARD],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_name_of_a_split_is_one_deal(tmp_path, change):
+    before, after, moves = CHANGES[change]
+    source = np.random.default_rng(0)
+    age, ward = source.integers(0, 100, 400), source.integers(1, 3, 400)
+    if change == "a value that was another":
+        ward[::2] = 3
+    names, sides = [], []
+    for fields in (before, after):
+        schema = schema_of(tmp_path, *fields)
+        columns = {"who": range(400), "age": age, "ward": ward, "y": [1] * 400}
+        named = [field.name for field in schema.fields]
+        rows = zip(*(columns[name] for name in named), strict=True)
+        text = "\n".join([",".join(named), *(",".join(map(str, row)) for row in rows)])
+        names.append(split_name(0.3, 0, schema))
+        sides.append(in_test(read_text(tmp_path, schema, text), schema, 0.3, 0).tolist())
+    assert (sides[0] != sides[1]) == moves
+    if moves:
+        assert names[0] != names[1]
+    elif change != "other texts":  # a name may change where no row does, which costs, not lies
+        assert names[0] == names[1]

@@ -1,0 +1,33 @@
+"""Read the rows that count: of a person with several, one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stages.errors import UserError
+from stages.tabular.schema import Schema
+from stages.tabular.split import kept_rows
+from stages.tabular.table import read_batches
+
+
+def read_people(data: Path, schema: Schema, split_seed: int) -> Iterator[pa.RecordBatch]:
+    """Stream a table as `read_batches` does, and of a person's rows one, by a second reading.
+
+    Raises:
+        UserError: as `read_batches`, or a person has several rows and the schema refuses that.
+    """
+    if schema.id is None:
+        yield from read_batches(data, schema)
+        return
+    kept = kept_rows(read_batches(data, schema), schema, split_seed)
+    if schema.id.repeated == "refuse" and not kept.all():
+        raise UserError(
+            f"{data}: expected one row for each `{schema.id.name}`, but {(~kept).sum()} of the "
+            "rows are further ones. The promise is for a row, so a person must have one: remove "
+            'the others, or put `"repeated": "keep one"` into the schema.'
+        )
+    for batch in read_batches(data, schema):
+        of_batch, kept = np.split(kept, [batch.num_rows])
+        yield batch.filter(pa.array(of_batch))
