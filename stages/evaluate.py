@@ -125,8 +125,13 @@ def _private(
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
         **_promise(booking, training),
         "epsilon_total": booking.total(),
-        "training_run": training["run"],
-        "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
+        "ledger": [
+            {
+                "run": booking.run,
+                "measures": training["run"],
+                "spend": booking.spend.public(),
+            }
+        ],
     }
 
 

@@ -209,7 +209,8 @@ def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
         yield "the model is not that of metrics/train.json"
     if any(stated[key] != train[key] for key in ("epsilon", "delta")):
         yield "the model states another ε or δ than metrics/train.json"
-    if test["training_run"] != training["run"]:
+    (testing,) = test["ledger"]
+    if testing["measures"] != training["run"]:
         yield "metrics/evaluate.json measured another model than that of metrics/train.json"
     last = read_csv(folder / "plots/training.csv")[-1]
     if any(float(last[name]) != train[name] for name in ("loss", "accuracy")):

@@ -107,7 +107,7 @@ REGISTRY = {
     "metrics/evaluate.json: epsilon_overall": ACCOUNTANTS,
     "metrics/evaluate.json: epsilon_total": ACCOUNTANTS,
     "metrics/evaluate.json: ledger.run": PARAMETER,  # a random number
-    "metrics/evaluate.json: training_run": PARAMETER,  # the random number of another
+    "metrics/evaluate.json: ledger.measures": PARAMETER,  # the random number of another
     "metrics/evaluate.json: ledger.spend.side": PARAMETER,
     "metrics/evaluate.json: ledger.spend.events.discrete_laplace.epsilon": PARAMETER,
     "metrics/evaluate.json: ledger.spend.epsilon": PARAMETER,
