@@ -14,6 +14,7 @@ from stages import plot, publish
 from stages.errors import UserError
 from stages.model import CONTENTS, SUMS
 from stages.privacy.ledger import Ledger
+from stages.reporting import report
 from stages.reporting.statement import load_statement, make_statement
 from stages.tabular.schema import Schema
 from tests.conftest import ROOT, copy_project, reseal
@@ -349,8 +350,13 @@ def test_a_private_value_in_what_would_leave_is_caught(workspace):
     refused("`charges` in row 7 is in ")
 
 
-def test_a_private_row_in_what_would_leave_is_caught(workspace):
+def test_a_private_row_in_what_would_leave_is_caught(workspace, monkeypatch):
     row = Path("data/sample_medical_data.csv").read_text().splitlines()[7]
-    with Path("plots/roc.csv").open("a") as file:
-        file.write(row + "\n")
-    refused(r"the whole row in row 7 is in plots/roc\.csv")
+    render = report.render
+
+    def with_an_example(template, *arguments, **named):
+        text = render(template, *arguments, **named)
+        return f"{text}\n{row}\n" if template == "report.md" else text
+
+    monkeypatch.setattr(publish, "render", with_an_example)
+    refused(r"the whole row in row 7 is in report\.md")

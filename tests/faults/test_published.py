@@ -159,6 +159,7 @@ REGISTRY = {
     "dvc.lock: *.outs.plots/calibration.png.*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/test_counts.csv.*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/subgroups.csv.*": AFTER_COUNTS,
+    "dvc.lock: *.deps.plots/subgroups.csv.*": AFTER_COUNTS,
     "dvc.lock: *.deps.metrics/evaluate.json.*": AFTER_COUNTS,
     "dvc.lock: *.deps.plots/test_counts.csv.*": AFTER_COUNTS,
     "models/.gitignore": PARAMETER,
