@@ -323,7 +323,8 @@ def _policy(field: ReadField) -> str:
 
 def _typed_column(cells: pa.Array, field: ReadField, missing_values: Sequence[str]) -> pa.Array:
     """Convert the bytes of a column, or raise ValueError (as pyarrow does) if any cell is bad."""
-    missing = _missing(cells, missing_values)
+    looked_for = cells.null_count or not _fails_by_itself(field, missing_values)
+    missing = _missing(cells, missing_values) if looked_for else None
     if missing is not None:
         if _policy(field) == "refuse":
             raise ValueError("missing")
@@ -339,6 +340,12 @@ def _typed_column(cells: pa.Array, field: ReadField, missing_values: Sequence[st
     if field.type == "integer" and (numbers != np.rint(numbers)).any():
         raise ValueError("not whole")
     return column
+
+
+def _fails_by_itself(field: ReadField, missing_values: Sequence[str]) -> bool:
+    """Whether a missing cell is refused without a look: blank is no number and no category."""
+    takes_anything = isinstance(field, Id) or (isinstance(field, CategoryFeature) and field.other)
+    return not takes_anything and _policy(field) == "refuse" and {*missing_values} <= {""}
 
 
 def _missing(cells: pa.Array, missing_values: Sequence[str]) -> pa.Array | None:

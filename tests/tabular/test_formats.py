@@ -1,6 +1,7 @@
 """The same rows, however they are written: delimiters, quotes, gzip, Parquet, memory."""
 
 import gzip
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -139,3 +140,14 @@ def test_numbers_that_are_not_finite_in_parquet_are_refused(tmp_path):
     parquet.write_table(pa.table({"age": [float("nan"), 1.0], "y": [1.0, 1.0]}), path)
     with pytest.raises(UserError, match="Only finite numbers"):
         list(read_batches(path, schema_of(tmp_path, AGE)))
+
+
+@pytest.mark.parametrize("name", ["age", "ward"])
+def test_a_null_in_parquet_is_refused_where_nothing_is_said_of_missing_values(tmp_path, name):
+    ward = {"name": "ward", "type": "string", "constraints": {"enum": ["a", "b"]}}
+    path = tmp_path / "table.parquet"
+    columns: dict[str, list[Any]] = {"age": [50, 60], "ward": ["a", "b"], "y": [0.5, 1.0]}
+    columns[name][1] = None
+    parquet.write_table(pa.table(columns), path)
+    with pytest.raises(UserError, match=f"column `{name}`.*\n  line 3: nothing"):
+        list(read_batches(path, schema_of(tmp_path, AGE, ward)))
