@@ -12,13 +12,12 @@ import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 
 from stages.errors import UserError
-from stages.tabular.table import PARQUET
+from stages.tabular.table import DELIMITERS, PARQUET
 
 # More different texts than this are no vocabulary.
 MOST_VALUES = 50
 # What people write into empty cells.
 MISSING_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-", ".")
-DELIMITERS = ",;\t|"
 
 
 def draft_schema(path: str | Path) -> dict[str, Any]:

@@ -48,14 +48,11 @@ def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
 
 def _reading(field: ReadField) -> list[object]:
     """What decides the word of a cell; bounds, for one, do not, since clipping comes later."""
-    reading: list[object] = [field.name, "number" if field.type == "integer" else field.type]
     if isinstance(field, Id):
-        reading = [field.name, field.type]
-    else:
-        reading.append(field.missing)
-    if isinstance(field, CategoryFeature) and field.other:
-        reading += [field.constraints.enum]
-    return reading
+        return [field.name, field.type]
+    kind = "number" if field.type == "integer" else field.type
+    known = [field.constraints.enum] if isinstance(field, CategoryFeature) and field.other else []
+    return [field.name, kind, field.missing, *known]
 
 
 def split_fields(schema: Schema) -> tuple[ReadField, ...]:

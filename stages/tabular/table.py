@@ -62,6 +62,7 @@ LIKE_MISSING = {"na", "n/a", "null", "none", "missing", "unknown", "?", "-", "."
 _Cells = tuple[int, pa.RecordBatch]
 
 PARQUET = (".parquet", ".pq")
+DELIMITERS = ",;\t|"
 
 # What to make of advice about the schema where a model is used.
 _NOT_THE_SCHEMA = "\nThe schema is the model's and stays as it is: correct the rows."
@@ -503,7 +504,7 @@ def _refuse_other_columns(
         f"{_shown(name)} is not in the schema: remove the column, or declare it there."
         for name in extra
     ]
-    if len(found) == 1 and (others := [d for d in OTHER_DELIMITERS if d in found[0]]):
+    if len(found) == 1 and (others := [d for d in DELIMITERS if d in found[0]]):
         problems = [f"{_shown(found[0])} looks like several: {_declare(others[0])}"]
     problems += [
         f"`{name}` occurs {count} times: keep one of the columns."
@@ -516,9 +517,6 @@ def _refuse_other_columns(
             + "\n".join(f"  column {problem}" for problem in problems[:_SHOWN_PROBLEMS])
             + (f"\n  and {more} more" if (more := len(problems) - _SHOWN_PROBLEMS) > 0 else "")
         )
-
-
-OTHER_DELIMITERS = ",;\t|"
 
 
 def _declare(delimiter: str) -> str:
@@ -553,7 +551,7 @@ def _parse_message(source: Source, path: object, schema: Schema, error: pa.Arrow
             "names."
         )
     header = _first_line(str(source))
-    if width == 1 and (others := [d for d in OTHER_DELIMITERS if d in header]):
+    if width == 1 and (others := [d for d in DELIMITERS if d in header]):
         return f"{path}: line 1 is {_shown(header)}: {_declare(others[0])}"
     return (
         f"{path}: expected {width} cells in each line, as in the header, but found\n"

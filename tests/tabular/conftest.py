@@ -46,13 +46,7 @@ def sample(schema) -> pa.RecordBatch:
 def read(tmp_path, schema) -> Callable[[str], pa.RecordBatch]:
     """Read CSV text, of the sample's columns, as one batch."""
 
-    def read(text: str) -> pa.RecordBatch:
-        path = tmp_path / "table.csv"
-        path.write_text(text, newline="")
-        (batch,) = read_batches(path, schema)
-        return batch
-
-    return read
+    return lambda text: read_text(tmp_path, schema, text)
 
 
 def schema_of(folder: Path, *fields: dict[str, Any], **rest: Any) -> Schema:
