@@ -79,7 +79,7 @@ def default_recipe(task: Task) -> Recipe:
     rows = len(task.y)
     chosen = auto.choose(
         train_size=rows,
-        weights=count_weights(task.x.shape[1], HIDDEN_SIZES, task.classes),
+        weights=count_weights([task.x.shape[1], *HIDDEN_SIZES, task.classes]),
         target_epsilon=task.epsilon,
         target_delta=task.delta,
     )

@@ -64,10 +64,9 @@ class Architecture:
     activation: str
 
 
-def count_weights(features: int, hidden_sizes: Sequence[int], classes: int) -> int:
-    """Return the number of weights and biases of a network with layers of these widths."""
-    sizes = [features, *hidden_sizes, classes]
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
+def count_weights(widths: Sequence[int]) -> int:
+    """Return the number of weights and biases of a network from its features to its classes."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
 
 
 @dataclass(frozen=True)

@@ -116,26 +116,16 @@ def _train_and_write(
 
 def architecture_for(params: Params, activation: str) -> Architecture:
     """Return the shape of the network that fits the prepared table."""
-    schema = load_schema(PREPARED)
-    return Architecture(
-        features=len(schema.feature_names),
-        classes=len(schema.class_names),
-        hidden_sizes=params.hidden_sizes,
-        activation=activation,
-    )
+    features, *_, classes = _widths(params)
+    return Architecture(features, classes, params.hidden_sizes, activation)
 
 
 def _about(params: Params, source: Mapping[str, Any]) -> dict[str, Any]:
     """What has to be the same in a run that continues this one; None goes with anything."""
-    schema = load_schema(PREPARED)
     return {
-        "architecture": [
-            len(schema.feature_names),
-            *params.hidden_sizes,
-            len(schema.class_names),
-        ],
+        "architecture": _widths(params),
         "activation": params.activation,
-        "schema": schema.to_json(),
+        "schema": load_schema(PREPARED).to_json(),
         "split": source["split"],
         "simulated": params.simulation_seed is not None,
     }
@@ -184,7 +174,7 @@ def settings_for(
     """
     return choose(
         train_size=public_train_size(params.train_size, rows),
-        weights=_count_weights(params),
+        weights=count_weights(_widths(params)),
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
         spent_epsilon=epsilon_renyi(past, params.target_delta),
@@ -198,9 +188,10 @@ def settings_for(
     )
 
 
-def _count_weights(params: Params) -> int:
+def _widths(params: Params) -> list[int]:
+    """Return the widths of the network's layers, from the features to the classes."""
     schema = load_schema(PREPARED)
-    return count_weights(len(schema.feature_names), params.hidden_sizes, len(schema.class_names))
+    return [len(schema.feature_names), *params.hidden_sizes, len(schema.class_names)]
 
 
 def plan_for(params: Params, rows: int, past: Sequence[Steps] = ()) -> Plan:

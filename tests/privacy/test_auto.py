@@ -37,7 +37,7 @@ def test_weights_are_counted_as_pytorch_does():
     for hidden in ([], [8], [128, 64]):
         shape = Architecture(9, 3, hidden, "relu")
         network = build_network(shape)
-        assert count_weights(9, hidden, 3) == sum(p.numel() for p in network.parameters())
+        assert count_weights([9, *hidden, 3]) == sum(p.numel() for p in network.parameters())
 
 
 def test_the_sample_at_epsilon_one_by_hand():
