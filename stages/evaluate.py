@@ -15,7 +15,7 @@ from stages.params import Params, load_params
 from stages.privacy.ledger import Booking, book
 from stages.privacy.odometer import Spend
 from stages.privacy.release import CountRelease, Counts, Table
-from stages.reporting.metrics import all_metrics, count_rows, intervals, possible_cells
+from stages.reporting.metrics import count_rows, intervals, metrics_of, possible_cells
 from stages.reporting.tables import Rows, cell_rows, confusion_rows, group_rows, roc_rows
 from stages.tabular.encode import level_codes
 from stages.tabular.schema import Schema
@@ -119,7 +119,7 @@ def _private(
     for name, group in groups.items():
         moved = mechanism.redraw_groups(group, 1000, source)
         rows += group_rows(name, counted.levels[name], group, moved)
-    metrics = {name: float(value) for name, value in all_metrics(table).items()}
+    metrics = metrics_of(table)
     return Released(table, rows), metrics | {
         "interval": noise,
         "noise_dominates": noise["accuracy"] > NOISE_DOMINATES,
@@ -177,7 +177,7 @@ def _exact(
 
     table = counted.table.astype(np.float64)
     probabilities = np.concatenate(list(predict_probabilities(model, features)))
-    metrics = {name: float(value) for name, value in all_metrics(table).items()}
+    metrics = metrics_of(table)
     metrics["loss"] = float(log_loss(labels, probabilities, labels=range(len(table))))
     if len(table) == 2:
         metrics["roc_auc"] = float(roc_auc_score(labels, probabilities[:, 1]))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from stages.errors import run
 from stages.files import read_csv, read_json, whole_file, write_csv, write_text
@@ -27,14 +28,16 @@ from stages.reporting.svg import to_svg
 from stages.reporting.tables import table_of
 from stages.tabular.schema import Schema
 
-# The pictures, by file: the drawings on each, from left to right.
+# The pictures, by file.
 PICTURES = {
-    "training.png": ("loss", "accuracy", "spent"),
-    "confusion_matrix.png": ("confusion",),
-    "roc.png": ("roc",),
-    "calibration.png": ("calibration",),
-    "attack.png": ("attack",),
+    "training.png": "training",
+    "confusion_matrix.png": "confusion",
+    "roc.png": "roc",
+    "calibration.png": "calibration",
+    "attack.png": "attack",
 }
+# What one picture shows side by side, and the page one by one.
+TRAINING = ("loss", "accuracy", "spent")
 
 REDRAWS = 1000
 
@@ -53,12 +56,12 @@ def main() -> None:
         },
     )
     plots, statement = Path("plots"), make_statement(release)
-    drawings = drawings_of(Path(), release)
-    write_pictures(plots, drawings, release)
+    drawn = figures_of(Path(), release)
+    write_pictures(plots, drawn)
     write_csv(plots / "privacy_utility.csv", [figures.utility_point(release.test)])
     write_text(plots / "statement.yaml", statement.to_yaml())
     write_text(plots / "report.md", render("report.md", statement, release))
-    write_text(plots / "report.html", page(statement, release, drawings))
+    write_text(plots / "report.html", page(statement, release, drawn))
 
 
 def read_release(folder: Path, schema: Schema, parameters: Mapping[str, Any]) -> Release:
@@ -75,7 +78,16 @@ def read_release(folder: Path, schema: Schema, parameters: Mapping[str, Any]) ->
     )
 
 
-def drawings_of(folder: Path, release: Release) -> dict[str, Drawing]:
+def figures_of(folder: Path, release: Release) -> dict[str, Figure]:
+    """Return every drawing as a figure by its name, and those of the training in one as well."""
+    drawings = _drawings_of(folder, release)
+    training = figures.picture([drawings[name] for name in TRAINING])
+    return {"training": training} | {
+        name: figures.picture([draw], _width(name, release)) for name, draw in drawings.items()
+    }
+
+
+def _drawings_of(folder: Path, release: Release) -> dict[str, Drawing]:
     """Return every drawing by its name, made of the released tables in `folder`."""
     train, test = release.train, release.test
     epochs = [
@@ -101,45 +113,50 @@ def drawings_of(folder: Path, release: Release) -> dict[str, Drawing]:
     }
 
 
-def write_pictures(folder: Path, drawings: Mapping[str, Drawing], release: Release) -> None:
+def write_pictures(folder: Path, drawn: Mapping[str, Figure]) -> None:
     """Write every picture into `folder`."""
-    for name, parts in PICTURES.items():
+    for name, figure in PICTURES.items():
         with whole_file(folder / name) as scratch:
-            picture = figures.picture([drawings[part] for part in parts], _width(parts, release))
-            picture.savefig(scratch, format="png", dpi=150)
+            drawn[figure].savefig(scratch, format="png", dpi=150)
 
 
-def page(statement: Statement, release: Release, drawings: Mapping[str, Drawing]) -> str:
+def page(statement: Statement, release: Release, drawn: Mapping[str, Figure]) -> str:
     """Return the report as one page that holds its figures."""
-    graphics = {
-        name: to_svg(figures.picture([one], _width([name], release)), name)
-        for name, one in drawings.items()
-    }
+    graphics = {name: to_svg(figure, name) for name, figure in drawn.items() if name != "training"}
     return render("report.html", statement, release, graphics=graphics)
 
 
-def _width(parts: Sequence[str], release: Release) -> float:
+def _width(name: str, release: Release) -> float:
     """Return the width of a drawing, which has to grow where each class has a row of its own."""
-    by_class = {"confusion", "roc"} & {*parts}
+    by_class = name in {"confusion", "roc"}
     return max(figures.SIDE, 0.5 * len(release.classes) + 2) if by_class else figures.SIDE
+
+
+def _spend_of(test: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what the release of the test counts spent; None if they are exact."""
+    if "ledger" not in test:
+        return None
+    (run,) = test["ledger"]
+    spend: Mapping[str, Any] = run["spend"]
+    return spend
 
 
 def _profile_of(test: Mapping[str, Any]) -> Profile:
     """Return what the release of the test counts gives away; exact ones give all."""
-    if "ledger" not in test:
+    spend = _spend_of(test)
+    if spend is None:
         return profile_of_promise(0.0, 1.0)
-    (spend,) = (run["spend"] for run in test["ledger"])
-    counts = [event for event in from_json(spend["events"]) if isinstance(event, DiscreteLaplace)]
-    if len(counts) < len(spend["events"]):  # the best of many
+    events = from_json(spend["events"])
+    if any(isinstance(event, BestOfMany) for event in events):
         return profile_of_promise(spend["epsilon"], spend["delta"])
-    return profile_of_counts(counts)
+    return profile_of_counts(list(_counts(events)))
 
 
 def _redraws(table: Table, test: Mapping[str, Any]) -> Table | None:
     """Return copies of the table with the noise of its release added once more, if it has any."""
-    if "ledger" not in test:
+    spend = _spend_of(test)
+    if spend is None:
         return None
-    (spend,) = (run["spend"] for run in test["ledger"])
     # Two for the table, one for each grouping.
     epsilons = [event.epsilon for event in _counts(from_json(spend["events"]))]
     mechanism = CountRelease(sum(epsilons), possible_cells(len(table)), len(epsilons) - 2)

@@ -17,24 +17,17 @@ from typing import Any
 
 from stages import plot
 from stages.errors import UserError, run
-from stages.files import read_csv, read_json, whole_folder, write_csv, write_json, write_text
+from stages.files import read_csv, whole_folder, write_csv, write_json, write_text
 from stages.model import CONTENTS, SUMS, load_model
 from stages.params import Params, load_params
-from stages.privacy.accounting import (
-    REPLACE_ONE,
-    effective_noise_multiplier,
-    epsilon_pld,
-    epsilon_prv,
-    privacy_profile,
-)
+from stages.privacy.accounting import effective_noise_multiplier, privacy_profile, spent_by
 from stages.privacy.attack import told
 from stages.privacy.events import DiscreteLaplace, Event, Steps, from_json
-from stages.privacy.ledger import Ledger, same_people
+from stages.privacy.ledger import Ledger
 from stages.privacy.monitors import MONITORS
-from stages.privacy.odometer import total_epsilon
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting import figures
-from stages.reporting.metrics import all_metrics
+from stages.reporting.metrics import metrics_of
 from stages.reporting.report import render
 from stages.reporting.statement import Evidence, Release, Statement, load_statement, make_statement
 from stages.reporting.tables import confusion_rows, roc_rows, table_of
@@ -137,13 +130,13 @@ def _fill(folder: Path, release: Release) -> Statement:
     for name, content in zip(METRICS, (release.train, release.test), strict=True):
         write_json(folder / name, content)
     statement = make_statement(release, published=datetime.now(UTC).date())
-    drawings = plot.drawings_of(folder, release)
-    plot.write_pictures(folder / "plots", drawings, release)
+    drawn = plot.figures_of(folder, release)
+    plot.write_pictures(folder / "plots", drawn)
     table, classes = table_of(read_csv(folder / "plots/test_counts.csv"))
     write_csv(folder / "plots/confusion.csv", confusion_rows(table, classes))
     write_csv(folder / "plots/roc.csv", roc_rows(table))
     write_csv(folder / "plots/privacy_utility.csv", [figures.utility_point(release.test)])
-    write_text(folder / "report.html", plot.page(statement, release, drawings))
+    write_text(folder / "report.html", plot.page(statement, release, drawn))
     write_text(folder / "report.md", render("report.md", statement, release, pictures="plots/"))
     write_text(folder / "README.md", render("model_card.md", statement, release))
     statement = make_statement(
@@ -192,7 +185,7 @@ def _refuse_unpublishable(release: Release) -> None:
             "nothing was published: metrics/train.json does not say that these monitors passed: "
             f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
         )
-    if mixed := list(_mixtures(Path(), MODEL["model/model.json"], release)):
+    if mixed := list(_mixtures(Path(), MODEL["model/model.json"].parent, release)):
         raise UserError(
             f"nothing was published: {'; '.join(mixed)}. These are of different runs; bring them "
             "back together with: dvc checkout and git restore metrics plots, or dvc repro"
@@ -203,8 +196,8 @@ def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
     """Yield where model, metrics and tables in `folder` are not of one run."""
     train, test = release.train, release.test
     (training,) = train["ledger"]
-    load_model(model.parent)
-    stated = read_json(model)["privacy"]
+    _, description = load_model(model)
+    stated = description["privacy"]
     if stated["run"] != training["run"]:
         yield "the model is not that of metrics/train.json"
     if any(stated[key] != train[key] for key in ("epsilon", "delta")):
@@ -216,8 +209,8 @@ def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
     if any(float(last[name]) != train[name] for name in ("loss", "accuracy")):
         yield "plots/training.csv does not end with the figures of metrics/train.json"
     table, _ = table_of(read_csv(folder / "plots/test_counts.csv"))
-    counted = {name: float(value) for name, value in all_metrics(table).items()}
-    if any(abs(value - test[name]) > ROUNDED_TABLE for name, value in counted.items()):
+    counted = metrics_of(table).items()
+    if any(abs(value - test[name]) > ROUNDED_TABLE for name, value in counted):
         yield "plots/test_counts.csv does not have the figures of metrics/evaluate.json"
     everyone = read_csv(folder / "plots/subgroups.csv")[0]
     if abs(float(everyone["accuracy"]) - test["accuracy"]) > ROUNDED_TABLE:
@@ -226,7 +219,8 @@ def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
 
 def _refuse_beyond_budget(release: Release, params: Params) -> None:
     """Hold all that is on record about these people, this run included, against the budget."""
-    entries = {entry.run: entry for entry in Ledger().entries()}
+    ledger = Ledger()
+    entries = {entry.run: entry for entry in ledger.entries()}
     runs = [
         record["run"] for metrics in (release.train, release.test) for record in metrics["ledger"]
     ]
@@ -249,9 +243,7 @@ def _refuse_beyond_budget(release: Release, params: Params) -> None:
                     f"nothing was published: the ledger's entry of {record['run']} was struck, or "
                     "tells of another mechanism than metrics/. Train again with: dvc repro"
                 )
-    own = entries[runs[0]].spend
-    people = same_people(list(entries.values()), own.data, own.fingerprint)
-    total = total_epsilon([entry.spend for entry in people if entry.struck is None], own.delta)
+    total = ledger.total(entries[runs[0]].spend)
     if params.privacy_budget is not None and total > params.privacy_budget:
         raise UserError(
             f"nothing was published: ε of all runs on this table is {total:.3f}, above "
@@ -335,7 +327,7 @@ def _differences(statement: Statement, folder: Path) -> Iterator[str]:
     """Yield where the statement is not what follows from the metrics and the schema beside it."""
     schema = Schema.load(folder / "model/schema.json")
     release = plot.read_release(folder, schema, statement.evidence.parameters)
-    yield from _mixtures(folder, folder / "model/model.json", release)
+    yield from _mixtures(folder, folder / "model", release)
     again = make_statement(
         release,
         published=statement.deployment.basic.publication_date,
@@ -379,23 +371,12 @@ def _figures(evidence: Evidence) -> Iterator[tuple[str, float | None, float]]:
     yield "the sampling rate", training.sample_rate, last.sample_rate
     yield "the number of steps", training.steps, last.steps
 
-    prv = epsilon_prv(history, delta, scale=scale)
-    pld = epsilon_pld(history, delta, scale=scale)
-    renyi = epsilon_renyi(history, delta)
-    yield "ε by privacy random variables", training.epsilon_prv, prv
-    yield "ε by loss distributions", training.epsilon_pld, pld
-    yield "ε by Rényi divergence", training.epsilon_renyi, renyi
-    trained = max(prv, pld) if training.planned_in_advance else max(prv, pld, renyi)
-    yield (
-        "ε of replacing a row",
-        training.epsilon_replace_one,
-        max(
-            trained,
-            epsilon_pld(history, delta, scale=scale, neighbouring=REPLACE_ONE),
-        ),
-    )
-    if training.best_of_many:
-        trained = epsilon_renyi(spend, delta)
+    spent = spent_by(history, delta, scale, planned=training.planned_in_advance)
+    yield "ε by privacy random variables", training.epsilon_prv, spent.prv
+    yield "ε by loss distributions", training.epsilon_pld, spent.pld
+    yield "ε by Rényi divergence", training.epsilon_renyi, spent.renyi
+    yield "ε of replacing a row", training.epsilon_replace_one, spent.replace_one
+    trained = epsilon_renyi(spend, delta) if training.best_of_many else spent.epsilon
     tested = _epsilon_of_counts(counts, delta)
     yield "ε of the training", training.epsilon, trained
     yield "ε of the test figures", testing.epsilon, tested

@@ -28,8 +28,6 @@ from stages.privacy.renyi import (
     renyi_curve,
 )
 
-REPLACE_ONE = NeighboringRelation.REPLACE_ONE
-
 # The two accountants may differ by this share of ε plus this constant before a stage fails.
 DISAGREEMENT_SHARE = 0.02
 DISAGREEMENT_CONSTANT = 0.02
@@ -252,24 +250,34 @@ def account(
         BrokenGuaranteeError: the accountants disagree by more than 2 % plus 0.02, or ε exceeds the
             target: what ran is not what was planned.
     """
-    prv = epsilon_prv(history, delta, scale=target_epsilon)
-    pld = epsilon_pld(history, delta, scale=target_epsilon)
-    renyi = epsilon_renyi(history, delta)
-    larger = max(prv, pld)
+    spent = spent_by(history, delta, target_epsilon, planned=planned)
+    prv, pld = spent.prv, spent.pld
     # `not … <=` and not `>`: an ε that is no number fails both.
-    if not abs(prv - pld) <= DISAGREEMENT_SHARE * larger + DISAGREEMENT_CONSTANT:
+    if not abs(prv - pld) <= DISAGREEMENT_SHARE * max(prv, pld) + DISAGREEMENT_CONSTANT:
         raise BrokenGuaranteeError(
             f"the accountants disagree on ε of what ran: PRV says {prv:.4f}, PLD {pld:.4f}. "
             "Nothing was written; report this with your params.yaml."
         )
-    epsilon = larger if planned else max(larger, renyi)
-    if not epsilon <= target_epsilon:
+    if not spent.epsilon <= target_epsilon:
         raise BrokenGuaranteeError(
-            f"ε of what ran is {epsilon:.4f}, above the target {target_epsilon:g}. Nothing was "
-            "written: the training took other steps than its plan says. Mend the code that was "
-            "changed."
+            f"ε of what ran is {spent.epsilon:.4f}, above the target {target_epsilon:g}. Nothing "
+            "was written: the training took other steps than its plan says. Mend the code that "
+            "was changed."
         )
-    replace_one = epsilon_pld(history, delta, scale=target_epsilon, neighbouring=REPLACE_ONE)
+    return spent
+
+
+def spent_by(
+    history: Sequence[Steps], delta: float, scale: float, *, planned: bool = True
+) -> Spent:
+    """Return what `account` returns, whatever it is; `scale` is about the ε to expect."""
+    prv = epsilon_prv(history, delta, scale=scale)
+    pld = epsilon_pld(history, delta, scale=scale)
+    renyi = epsilon_renyi(history, delta)
+    epsilon = max(prv, pld) if planned else max(prv, pld, renyi)
+    replace_one = epsilon_pld(
+        history, delta, scale=scale, neighbouring=NeighboringRelation.REPLACE_ONE
+    )
     # Replacing a row is harder to hide; PRV's margin must not make it look otherwise.
     return Spent(epsilon, prv, pld, renyi, max(replace_one, epsilon), delta)
 

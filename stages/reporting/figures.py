@@ -66,7 +66,16 @@ def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
         axes = figure.subplots(1, len(drawings), squeeze=False)
         for draw, own in zip(drawings, axes[0], strict=True):
             draw(own)
+    _lay_out(figure)
     return figure
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find room for everything once; else each saving would, which takes as long as drawing."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def loss(epochs: Epochs, rows: str, metrics: Metrics) -> Drawing:
@@ -169,15 +178,7 @@ def roc(table: Table, classes: Sequence[str], metrics: Metrics, redraws: Table |
         axes.text(0.62, 0.55, "guessing", color=GREY)
         axes.plot(*rates, color=BLUE, marker=".", markersize=8)
         if noise is not None:
-            axes.errorbar(
-                *rates,
-                yerr=noise[1],
-                xerr=noise[0],
-                fmt="none",
-                ecolor=BLUE,
-                elinewidth=1,
-                alpha=0.5,
-            )
+            _noise_bars(axes, *rates, noise[1], noise[0])
         _title(axes, f"ROC area {_with_interval(metrics, 'roc_auc', percent=False)}")
         others, ones = table.sum(axis=(1, 2))
         _unit_square(axes)
@@ -208,15 +209,7 @@ def calibration(
         axes.scatter(middle[filled], share[filled], s=14 + rows[filled], color=BLUE, alpha=0.85)
         if noise is not None:
             bars = np.array([np.minimum(noise, share), np.minimum(noise, 1 - share)])
-            axes.errorbar(
-                middle[filled],
-                share[filled],
-                bars[:, filled],
-                fmt="none",
-                ecolor=BLUE,
-                elinewidth=1,
-                alpha=0.5,
-            )
+            _noise_bars(axes, middle[filled], share[filled], bars[:, filled])
         _title(axes, f"Log loss {_with_interval(metrics, 'loss', percent=False)}")
         _unit_square(axes)
         axes.set_xlabel(f"predicted probability of “{classes[1]}”")
@@ -408,6 +401,10 @@ def _smoothed(epochs: Epochs, name: str) -> tuple[Values, Values]:
         [np.sqrt(variance[window].sum()) / len(variance[window]) for window in windows]
     )
     return mean, noise
+
+
+def _noise_bars(axes: Axes, x: Values, y: Values, up: Values, across: Values | None = None) -> None:
+    axes.errorbar(x, y, up, across, fmt="none", ecolor=BLUE, elinewidth=1, alpha=0.5)
 
 
 def _unit_square(axes: Axes) -> None:

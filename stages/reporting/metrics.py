@@ -81,6 +81,11 @@ def all_metrics(table: Table) -> dict[str, Values]:
     }
 
 
+def metrics_of(table: Table) -> dict[str, float]:
+    """Return every metric of one table (classes, classes, BINS)."""
+    return {name: float(value) for name, value in all_metrics(table).items()}
+
+
 def group_metrics(groups: Table) -> dict[str, Values]:
     """Return rows, accuracy and recall of tables (…, classes, classes), each of shape (…).
 
