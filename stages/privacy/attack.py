@@ -92,9 +92,9 @@ def told(profile: Profile) -> dict[str, float]:
 
 def curve_rows(profile: Profile) -> list[dict[str, float]]:
     """Return the trade-off curve as rows of CSV, denser where false positives are rare."""
-    false = np.concatenate([[0.0], np.geomspace(1e-4, 1, 41)])
+    false = np.concatenate([[0.0], np.geomspace(1e-4, 1, 41).round(6)])
     return [
-        {"false_positive_rate": round(float(x), 6), "true_positive_rate": _rounded_up(float(y))}
+        {"false_positive_rate": float(x), "true_positive_rate": _rounded_up(float(y))}
         for x, y in zip(false, profile.true_positives(false), strict=True)
     ]
 

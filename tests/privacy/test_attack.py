@@ -126,3 +126,12 @@ def test_rows_of_the_curve_hold_what_is_told():
     rows = {row["false_positive_rate"]: row["true_positive_rate"] for row in curve_rows(profile)}
     for rate in TOLD:
         assert rows[rate] == pytest.approx(told(profile)[f"true_positives_at_{rate:g}"], abs=1e-6)
+
+
+def test_a_row_of_the_curve_is_never_below_the_bound():
+    profile = privacy_profile([FULL_BATCHES], planned=True)
+    rows = curve_rows(profile)
+    told_rates = np.array([row["true_positive_rate"] for row in rows])
+    bounds = profile.true_positives(np.array([row["false_positive_rate"] for row in rows]))
+    assert (told_rates >= bounds).all()
+    np.testing.assert_allclose(told_rates, bounds, atol=1.1e-6)
