@@ -102,12 +102,14 @@ def publish(folder: Path) -> Statement:
         Path(), Schema.load(MODEL["model/schema.json"]), drawn.evidence.parameters
     )
     _refuse_unpublishable(release)
-    _refuse_beyond_budget(release, params)
+    total = _total_within_budget(release, params)
     if make_statement(release) != drawn:
         raise UserError(
             f"plots/{STATEMENT} tells of another run than metrics/ and models/ hold. Bring them up "
             "to date with: dvc repro"
         )
+    # Since the run ended others may have been made, or brought in from the commits of a clone.
+    release = replace(release, test={**release.test, "epsilon_total": total})
     with whole_folder(folder) as scratch:
         statement = _fill(scratch, release)
         if found := leaks(scratch, params.data, scratch / "model/schema.json"):
@@ -217,8 +219,12 @@ def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
         yield "plots/subgroups.csv does not begin with the accuracy of metrics/evaluate.json"
 
 
-def _refuse_beyond_budget(release: Release, params: Params) -> None:
-    """Hold all that is on record about these people, this run included, against the budget."""
+def _total_within_budget(release: Release, params: Params) -> float:
+    """Return ε of all that is on record about these people, this run included.
+
+    Raises:
+        UserError: it is above the budget, or the record is not complete.
+    """
     ledger = Ledger()
     entries = {entry.run: entry for entry in ledger.entries()}
     runs = [
@@ -250,6 +256,7 @@ def _refuse_beyond_budget(release: Release, params: Params) -> None:
             f"`privacy_budget` {params.privacy_budget:g}. Raise `privacy_budget` in params.yaml, "
             "or see where it went with: python -m stages.ledger"
         )
+    return total
 
 
 def _runs_in_commits() -> set[str]:

@@ -17,7 +17,7 @@ from stages.privacy.ledger import Ledger
 from stages.reporting import report
 from stages.reporting.statement import load_statement, make_statement
 from stages.tabular.schema import Schema
-from tests.conftest import ROOT, copy_project, reseal
+from tests.conftest import ROOT, commit_all, copy_project, reseal
 
 METRICS = ("train", "evaluate")
 
@@ -330,6 +330,33 @@ def test_a_run_that_the_ledger_does_not_know_is_refused(workspace):
     for path in Path().glob("privacy-ledger.sqlite*"):
         path.unlink()
     refused("ledger does not know this run")
+
+
+def test_a_ledger_that_lacks_runs_of_commits_is_refused(workspace, made):
+    project = type(made)(workspace)
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    commit_all(project, "this run")
+    publish.publish(Path("bundle"))
+    shutil.rmtree("bundle")
+
+    change_json(
+        Path("metrics/train.json"), lambda metrics: metrics["ledger"][0].update(run="of a clone")
+    )
+    commit_all(project, "a run that another clone made")
+    project.run("git", "checkout", "--quiet", "HEAD~1")
+    refused("the ledger lacks 1 runs")
+
+
+def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):
+    ledger = Ledger()
+    own = ledger.entries()[0].spend
+    before = load_statement(Path("plots/statement.yaml")).evidence.ledger.epsilon_total
+    ledger.settle(ledger.reserve(own, None), own.events)
+    told = publish.publish(Path("bundle")).evidence.ledger.epsilon_total
+    assert told == ledger.total(own)
+    assert before
+    assert told > before
+    assert publish.verify(Path("bundle")).evidence.ledger.epsilon_total == told
 
 
 def test_a_folder_that_exists_is_left_alone(workspace):

@@ -1,6 +1,8 @@
 """Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
 
+import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,22 @@ def test_whatever_is_tuned_a_trial_is_the_mechanism_that_was_reserved(monkeypatc
     assert train.plan_for(load_params(overrides=choice), 1070).planned != reserved
     trial = load_params(overrides=tune._steps_of(params) | choice)
     assert train.plan_for(trial, 1070).planned == reserved
+
+
+def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "load_schema", lambda _: Schema.load(SAMPLE_SCHEMA))
+    monkeypatch.setattr(sys, "argv", ["tune", "-S", "momentum=0.5,0.8", "--trials", "4"])
+    monkeypatch.setattr(tune, "Ledger", lambda: Ledger(tmp_path / "ledger.sqlite"))
+    monkeypatch.setattr(tune, "_trial_spends", lambda _: [TRIAL])
+    monkeypatch.setattr(tune, "_loss", lambda _: 1.0)
+    monkeypatch.setattr(tune, "_dvc", lambda *_: None)
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(tune, "_run_trial", lambda _, settings: told.append(settings))
+    tune.main()
+    steps = tune._steps_of(load_params())
+    assert told
+    for settings in told:
+        assert settings == steps | {"momentum": settings["momentum"]}
 
 
 def test_a_simulation_is_not_tuned():
