@@ -27,7 +27,7 @@ METRIC_NOISE_RATIO = 5.0  # as in params.yaml
 PATHS = (3.0, 8.0, 20.0, 50.0, 120.0, 280.0, 650.0, 1_500.0)
 CLIPS = (1.5, 3.0, 5.0)
 ACTIVATIONS = ("relu", "tanh")
-FEWEST_STEPS = 50
+FEWEST_STEPS = 100
 # The furthest that one step may carry: clip 5 at learning rate 0.5.
 LONGEST_STEP = 2.5
 # Momentum, of which long paths have more, so that they need not more steps.
@@ -79,6 +79,7 @@ def default_recipe(task: Task) -> Recipe:
     rows = len(task.y)
     chosen = auto.choose(
         train_size=rows,
+        features=task.x.shape[1],
         weights=count_weights([task.x.shape[1], *HIDDEN_SIZES, task.classes]),
         target_epsilon=task.epsilon,
         target_delta=task.delta,

@@ -46,7 +46,7 @@ QUICK = os.environ.get("QUICK") == "1"
 WORKERS = int(os.environ.get("WORKERS", "1"))
 FOLDER = Path("benchmarks/quick" if QUICK else "benchmarks")
 
-QUICK_TABLES = ("sample", "wine", "linear 500×5", "moons 1,500×5", "impedance 2,500×4, 3 classes")
+QUICK_TABLES = ("sample", "wine", "linear 500×5", "rings 1,200×6", "blobs 1,000×16, 8 classes")
 NAMES = QUICK_TABLES if QUICK else tuple(TABLES)
 EPSILONS = (0.25, 1.0, 3.5) if QUICK else (0.1, 0.25, 0.5, 1.0, 2.0, 3.5, 8.0)
 

@@ -172,9 +172,11 @@ def settings_for(
         past: what an earlier run did that this one continues.
         activation: that run's.
     """
+    widths = _widths(params)
     return choose(
         train_size=public_train_size(params.train_size, rows),
-        weights=count_weights(_widths(params)),
+        features=widths[0],
+        weights=count_weights(widths),
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
         spent_epsilon=epsilon_renyi(past, params.target_delta),

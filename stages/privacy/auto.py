@@ -7,14 +7,18 @@ norm σ·C·√P / n, a clipped gradient has C at most, and over T steps signal 
 
     s = n·μ / √P.
 
-The rule: the path is 20·s^0.85 below s = 6, where noise binds; above it is 20·s, and at most 800.
 The path is learning rate × steps / (1 - momentum) / 2 × clip, the furthest that clipped gradients
 can carry the weights while the learning rate falls to zero; the number of steps only says how
-finely it is cut. The clip grows from 3 to 5 with s. The activation is tanh below 6, ReLU above.
-(That the best path grows with ε and depends on little else: Panda et al. 2024, "A New Linear
-Scaling Rule for Private Adaptive Hyperparameter Optimization". The constants were fitted to
-simulations on tables of 142 to 26,000 rows, 5 to 64 features and 2 to 10 classes, at ε 0.1 to 8.
-Where no column says anything by itself, tanh loses much below s = 6: benchmarks/UTILITY.md.)
+finely it is cut. With d features, of which about d²/2 pairs could matter together, the rule is:
+
+    s < d²/55   no room to learn of pairs: tanh, which is nearly linear at first,
+                path 20·s^0.85, clip growing from 3 to 5 with s;
+    s ≥ d²/55   room: ReLU, which bends at once, path 20·s, clip 5.
+
+No path is longer than 800. (That the best path grows with ε and depends on little else: Panda et
+al. 2024, "A New Linear Scaling Rule for Private Adaptive Hyperparameter Optimization". The
+constants were fitted to simulations on tables of 142 to 160,000 rows, 4 to 100 features and 2 to 10
+classes, at ε 0.1 to 8: benchmarks/UTILITY.md.)
 """
 
 import math
@@ -22,13 +26,12 @@ from dataclasses import dataclass
 
 import dp_accounting
 
-# From here on noise does not bind. Bounded units pass less noise on than rectified ones (Papernot
-# et al. 2021, "Tempered Sigmoid Activations for Deep Learning with Differential Privacy"); these
-# learn more shapes, which takes a longer path.
-ENOUGH_SIGNAL = 6.0
+# Bounded units pass on less noise than rectified ones (Papernot et al. 2021, "Tempered Sigmoid
+# Activations for Deep Learning with Differential Privacy"), which learn of pairs sooner.
+SQUARED_FEATURES_PER_SIGNAL = 55.0
 
 PATH_SCALE = 20.0
-PATH_EXPONENT, PATH_EXPONENT_OF_ENOUGH = 0.85, 1.0
+PATH_EXPONENT, PATH_EXPONENT_WITH_ROOM = 0.85, 1.0
 LONGEST_PATH = 800.0
 
 # With more signal, less of a gradient need be clipped, which is what keeps probabilities honest.
@@ -38,7 +41,7 @@ SIGNAL_AT_SMALLEST_CLIP = 1.5
 
 MOMENTUM = 0.5
 AVERAGE_DECAY = 0.9
-FEWEST_STEPS = 50
+FEWEST_STEPS = 100
 LARGEST_LEARNING_RATE = 0.5
 
 # Sampling a share q of the rows adds little noise while q·√steps is well above μ (the subsampled
@@ -75,6 +78,7 @@ class Settings:
 def choose(
     *,
     train_size: int,
+    features: int,
     weights: int,
     target_epsilon: float,
     target_delta: float,
@@ -91,6 +95,7 @@ def choose(
 
     Args:
         train_size: rows on the training side, as declared.
+        features: columns that the network sees.
         weights: number of the network's weights and biases.
         target_epsilon, target_delta: what the run and its past may spend.
         spent_epsilon: what the past has spent.
@@ -100,12 +105,13 @@ def choose(
     mu, spent = _mu(target_epsilon, target_delta), _mu(spent_epsilon, target_delta)
     signal_of_mu = train_size / math.sqrt(weights)
     signal = signal_of_mu * mu
+    room = signal >= features**2 / SQUARED_FEATURES_PER_SIGNAL
     # A run that continues goes the rest of the way; the limit is on what one run goes, since a past
     # that has reached it must not leave the next run without a way to go.
-    rest = max(0.0, _path(signal) - _path(signal_of_mu * spent))
+    rest = max(0.0, _path(signal, room) - _path(signal_of_mu * spent, room))
     path = min(LONGEST_PATH, rest)
 
-    clip = _clip(signal) if max_grad_norm is None else max_grad_norm
+    clip = _clip(signal, room) if max_grad_norm is None else max_grad_norm
     inertia = MOMENTUM if momentum is None else momentum
     reach = 2 * (1 - inertia) * path / clip  # learning rate times steps
     fewest = max(FEWEST_STEPS, math.ceil(reach / LARGEST_LEARNING_RATE))
@@ -120,22 +126,24 @@ def choose(
     # Epochs set by hand may be too few for the path: then it is cut short, not taken in leaps.
     rate = min(LARGEST_LEARNING_RATE, reach / steps) if learning_rate is None else learning_rate
     if activation is None:
-        activation = "tanh" if signal < ENOUGH_SIGNAL else "relu"
+        activation = "relu" if room else "tanh"
     why = (
-        f"signal to noise {signal:.3g} (from {train_size} rows, {weights} weights, "
-        f"ε = {target_epsilon:g}, δ = {target_delta:g}): {steps} steps of {batch_size} rows, "
+        f"signal to noise {signal:.3g} (from {train_size} rows, {features} features, "
+        f"{weights} weights, ε = {target_epsilon:g}, δ = {target_delta:g}): "
+        f"{steps} steps of {batch_size} rows, "
         f"learning rate {rate:.3g}, momentum {inertia:g}, clip {clip:.3g}, {activation}"
     )
     decay = AVERAGE_DECAY if average_decay is None else average_decay
     return Settings(batch_size, epochs, rate, inertia, clip, decay, activation, why)
 
 
-def _path(signal: float) -> float:
-    enough = signal >= ENOUGH_SIGNAL
-    return PATH_SCALE * signal ** (PATH_EXPONENT_OF_ENOUGH if enough else PATH_EXPONENT)
+def _path(signal: float, room: bool) -> float:
+    return PATH_SCALE * signal ** (PATH_EXPONENT_WITH_ROOM if room else PATH_EXPONENT)
 
 
-def _clip(signal: float) -> float:
+def _clip(signal: float, room: bool) -> float:
+    if room:
+        return LARGEST_CLIP
     grown = SMALLEST_CLIP * (signal / SIGNAL_AT_SMALLEST_CLIP) ** CLIP_EXPONENT
     return min(LARGEST_CLIP, max(SMALLEST_CLIP, grown))
 

@@ -16,6 +16,7 @@ from stages.privacy.plan import make_plan
 
 SAMPLE: dict[str, Any] = {
     "train_size": 1070,
+    "features": 9,
     "weights": 9666,
     "target_epsilon": 1.0,
     "target_delta": 1e-5,
@@ -42,24 +43,36 @@ def test_weights_are_counted_as_pytorch_does():
 
 def test_the_sample_at_epsilon_one_by_hand():
     # (1, 1e-5) is a Gaussian mechanism with σ = 3.7306 (Balle & Wang 2018), so μ = 0.26805 and
-    # s = 1070 · 0.26805 / √9666 = 2.9173. The path is 20 · 2.9173^0.85 = 49.69.
+    # s = 1070 · 0.26805 / √9666 = 2.9173, above 9² / 55 = 1.47. The path is 20 · 2.9173 = 58.35.
     settings = choose(**SAMPLE)
-    assert path_of(settings, 1070) == pytest.approx(49.69, rel=1e-3)
+    assert path_of(settings, 1070) == pytest.approx(58.35, rel=1e-3)
     assert settings.batch_size == 1070
-    # The clip is 3 · (2.9173 / 1.5)^0.3 = 3.663.
+    assert (settings.activation, settings.max_grad_norm) == ("relu", 5)
+    numbers = "from 1070 rows, 9 features, 9666 weights, ε = 1, δ = 1e-05"
+    assert f"signal to noise 2.92 ({numbers}): 100 steps of 1070 rows" in settings.why
+
+
+def test_more_features_than_the_signal_has_room_for_by_hand():
+    # s = 2.9173 as above, below 13² / 55 = 3.07 but not 12² / 55 = 2.62.
+    assert choose(**{**SAMPLE, "features": 12}).activation == "relu"
+    settings = choose(**{**SAMPLE, "features": 13})
+    assert settings.activation == "tanh"
+    # The path is 20 · 2.9173^0.85 = 49.69, the clip 3 · (2.9173 / 1.5)^0.3 = 3.663.
+    assert path_of(settings, 1070) == pytest.approx(49.69, rel=1e-3)
     assert settings.max_grad_norm == pytest.approx(3.663, rel=1e-3)
-    assert "signal to noise 2.92 (from 1070 rows, 9666 weights, ε = 1, δ = 1e-05)" in settings.why
 
 
 @given(
     train_size=st.integers(1, 10**8),
+    features=st.integers(1, 10**5),
     weights=st.integers(2, 10**7),
     epsilon=st.floats(0.01, 100),
     share=st.floats(1e-6, 0.7),
 )
-def test_whatever_is_chosen_can_be_run(train_size, weights, epsilon, share):
+def test_whatever_is_chosen_can_be_run(train_size, features, weights, epsilon, share):
     settings = choose(
         train_size=train_size,
+        features=features,
         weights=weights,
         target_epsilon=epsilon,
         target_delta=share / train_size,
@@ -103,8 +116,8 @@ def test_a_past_that_went_as_far_as_one_run_may_leaves_a_way_to_go():
 
 
 def test_the_activation_follows_the_signal_and_a_continued_run_its_parent():
-    # s grows with ε: 2.92 at ε = 1 (above), 8.96 at 3.5 by (3.5, 1e-5) ~ σ = 1.2149.
-    assert choose(**SAMPLE).activation == "tanh"
+    # s grows with ε: 0.82 at ε = 0.25 by (0.25, 1e-5) ~ σ = 13.287, and 9² / 55 = 1.47.
+    assert choose(**{**SAMPLE, "target_epsilon": 0.25}).activation == "tanh"
     assert choose(**{**SAMPLE, "target_epsilon": 3.5}).activation == "relu"
     inherited: dict[str, Any] = {"activation": "tanh", "spent_epsilon": 1.0}
     assert choose(**{**SAMPLE, "target_epsilon": 3.5}, **inherited).activation == "tanh"
@@ -143,8 +156,7 @@ def test_the_others_follow_what_is_set_by_hand(by_hand):
 
 
 def test_batches_of_a_large_table_are_a_small_share_that_costs_little_noise():
-    numbers: dict[str, Any] = {"weights": 9666, "target_epsilon": 1.0, "target_delta": 1e-8}
-    settings = choose(train_size=10**6, **numbers)
+    settings = choose(**{**SAMPLE, "train_size": 10**6, "target_delta": 1e-8})
     assert settings.batch_size < 0.2 * 10**6
 
     def noise(batch_size):
