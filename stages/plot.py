@@ -20,6 +20,7 @@ from stages.privacy.attack import (
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, from_json
 from stages.privacy.release import CountRelease
 from stages.reporting import figures
+from stages.reporting.curves import from_csv
 from stages.reporting.figures import Drawing
 from stages.reporting.metrics import Table, possible_cells
 from stages.reporting.report import render
@@ -90,10 +91,7 @@ def figures_of(folder: Path, release: Release) -> dict[str, Figure]:
 def _drawings_of(folder: Path, release: Release) -> dict[str, Drawing]:
     """Return every drawing by its name, made of the released tables in `folder`."""
     train, test = release.train, release.test
-    epochs = [
-        {key: float(value) for key, value in row.items()}
-        for row in read_csv(folder / "plots/training.csv")
-    ]
+    epochs = from_csv(read_csv(folder / "plots/training.csv"))
     table, classes = table_of(read_csv(folder / "plots/test_counts.csv"))
     redraws = _redraws(table, test)
     declared = release.parameters["train_size"]

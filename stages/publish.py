@@ -27,6 +27,7 @@ from stages.privacy.ledger import Ledger
 from stages.privacy.monitors import MONITORS
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting import figures
+from stages.reporting.curves import ending, from_csv
 from stages.reporting.metrics import metrics_of
 from stages.reporting.report import render
 from stages.reporting.statement import Evidence, Release, Statement, load_statement, make_statement
@@ -207,8 +208,8 @@ def _mixtures(folder: Path, model: Path, release: Release) -> Iterator[str]:
     (testing,) = test["ledger"]
     if testing["measures"] != training["run"]:
         yield "metrics/evaluate.json measured another model than that of metrics/train.json"
-    last = read_csv(folder / "plots/training.csv")[-1]
-    if any(float(last[name]) != train[name] for name in ("loss", "accuracy")):
+    epochs = from_csv(read_csv(folder / "plots/training.csv"))
+    if any(ending(epochs, name)[0] != train[name] for name in ("loss", "accuracy")):
         yield "plots/training.csv does not end with the figures of metrics/train.json"
     table, _ = table_of(read_csv(folder / "plots/test_counts.csv"))
     counted = metrics_of(table).items()

@@ -29,6 +29,7 @@ from stages.privacy.parent import Parent, load_parent
 from stages.privacy.plan import Plan, make_plan, public_train_size
 from stages.privacy.processes import Processes
 from stages.privacy.renyi import epsilon_of_curve, epsilon_renyi, renyi_curve
+from stages.reporting.curves import Epochs, ending
 from stages.tabular.store import Features, Labels, load_schema, load_side
 
 PREPARED = Path("data/prepared")
@@ -101,7 +102,7 @@ def _train_and_write(
     write_csv("plots/training.csv", rows)
     write_csv("plots/attack.csv", curve_rows(attack))
     metrics = {
-        **_metrics(epochs[-1], training, promise),
+        **_metrics(rows, training, promise),
         "attack": None if promise["epsilon"] is None else told(attack),
         "monitors_passed": monitors,
         "not_covered": _not_covered(params, parent),
@@ -111,7 +112,7 @@ def _train_and_write(
         "ledger": [{"run": booking.run, "spend": booking.spend.public()}],
     }
     write_json("metrics/train.json", metrics)
-    _tell(epochs[-1], promise, training, booking)
+    _tell(metrics, training, booking)
 
 
 def architecture_for(params: Params, activation: str) -> Architecture:
@@ -256,13 +257,17 @@ def _promise(spent: Spent, booking: Booking) -> dict[str, Any]:
     }
 
 
-def _metrics(last: Epoch, training: PrivateTraining, promise: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(
+    epochs: Epochs, training: PrivateTraining, promise: Mapping[str, Any]
+) -> dict[str, Any]:
     plan = training.plan
+    accuracy, accuracy_noise = ending(epochs, "accuracy")
+    loss, loss_noise = ending(epochs, "loss")
     return {
-        "accuracy": last.accuracy,
-        "accuracy_noise": last.accuracy_deviation,
-        "loss": last.loss,
-        "loss_noise": last.loss_deviation,
+        "accuracy": accuracy,
+        "accuracy_noise": accuracy_noise,
+        "loss": loss,
+        "loss_noise": loss_noise,
         **promise,
         "noise_multiplier": plan.noise_multiplier,
         "metric_noise_multiplier": plan.metric_noise_multiplier,
@@ -308,16 +313,14 @@ def _named(parent: Parent | None) -> dict[str, Any] | None:
     }
 
 
-def _tell(
-    last: Epoch, promise: Mapping[str, Any], training: PrivateTraining, booking: Booking
-) -> None:
+def _tell(metrics: Mapping[str, Any], training: PrivateTraining, booking: Booking) -> None:
     privacy = (
-        f"ε = {promise['epsilon']:.3f} at δ = {promise['delta']:g}"
-        if promise["epsilon"] is not None
-        else f"no privacy guarantee: {promise['no_guarantee']}"
+        f"ε = {metrics['epsilon']:.3f} at δ = {metrics['delta']:g}"
+        if metrics["epsilon"] is not None
+        else f"no privacy guarantee: {metrics['no_guarantee']}"
     )
-    accuracy = f"{last.accuracy:.3f} ± {2 * last.accuracy_deviation:.3f}"
-    print(f"trained {last.epoch} epochs: accuracy {accuracy} on the training rows, {privacy}")
+    accuracy = f"{metrics['accuracy']:.3f} ± {2 * metrics['accuracy_noise']:.3f}"
+    print(f"trained {metrics['steps']} steps: accuracy {accuracy} on the training rows, {privacy}")
     print(booking.summary())
     # Only to a person at a terminal: logs are kept, and this count is exact.
     if training.monitors.not_finite and sys.stderr.isatty():

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from stages.reporting.curves import ending, from_csv
 from tests.conftest import commit_all, copy_project
 
 
@@ -37,7 +38,10 @@ def test_a_run_leaves_model_metrics_and_plots(clone):
     for name in ("training", "confusion_matrix", "roc", "calibration"):
         assert (clone.folder / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
     with (clone.folder / "plots/training.csv").open() as file:
-        epsilons = [float(row["epsilon"]) for row in csv.DictReader(file)]
+        epochs = from_csv(list(csv.DictReader(file)))
+    for name in ("accuracy", "loss"):
+        assert ending(epochs, name) == (train[name], train[f"{name}_noise"])
+    epsilons = [epoch["epsilon"] for epoch in epochs]
     assert len(epsilons) == metrics(clone, "train")["steps"]
     assert epsilons == sorted(epsilons)
     assert epsilons[-1] == train["epsilon"]

@@ -15,6 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from stages.reporting.curves import Epochs, ending, reach, smoothed
 from stages.reporting.metrics import (
     BIN_EDGES,
     Table,
@@ -55,7 +56,6 @@ STYLE: Any = {
 }
 
 Drawing = Callable[[Axes], None]
-Epochs = Sequence[Mapping[str, float]]
 Metrics = Mapping[str, Any]
 
 
@@ -360,47 +360,26 @@ def _title(axes: Axes, finding: str) -> None:
 
 def _label(axes: Axes, finding: str, rows: str, epochs: Epochs) -> None:
     _title(axes, finding)
-    width = 2 * _reach(epochs) + 1
+    width = 2 * reach(epochs) + 1
     line = f"line: mean of {width}, band: ±2 sd" if width > 1 else "band: ±2 sd of the noise"
     axes.set_xlabel(f"epoch ({rows}; {line})")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _last(epochs: Epochs, name: str, form: str) -> str:
-    mean, noise = _smoothed(epochs, name)
-    return f"{mean[-1]:{form}} ± {2 * noise[-1]:{form}}"
+    value, noise = ending(epochs, name)
+    return f"{value:{form}} ± {2 * noise:{form}}"
 
 
 def _curve(axes: Axes, epochs: Epochs, name: str, scale: float = 1) -> None:
     x = np.array([row["epoch"] for row in epochs])
-    mean, noise = (scale * values for values in _smoothed(epochs, name))
+    mean, noise = (scale * values for values in smoothed(epochs, name))
     axes.fill_between(
         x, mean - 2 * noise, mean + 2 * noise, color=BLUE, alpha=0.2, linewidth=0, zorder=1
     )
     released = scale * np.array([row[name] for row in epochs])
     axes.plot(x, released, ".", color=BLUE, alpha=0.35, markersize=5)
     axes.plot(x, mean, color=BLUE)
-
-
-def _reach(epochs: Epochs) -> int:
-    """Return how many epochs on either side belong to the mean around one."""
-    return len(epochs) // 16
-
-
-def _smoothed(epochs: Epochs, name: str) -> tuple[Values, Values]:
-    """Return a curve's mean over the epochs around each, and the noise in that.
-
-    Where epochs are many, each is noisy, and the noise of two is independent.
-    """
-    released = np.array([row[name] for row in epochs])
-    variance = np.array([row[f"{name}_noise"] for row in epochs]) ** 2
-    reach = _reach(epochs)
-    windows = [slice(max(0, place - reach), place + reach + 1) for place in range(len(epochs))]
-    mean = np.array([released[window].mean() for window in windows])
-    noise = np.array(
-        [np.sqrt(variance[window].sum()) / len(variance[window]) for window in windows]
-    )
-    return mean, noise
 
 
 def _noise_bars(axes: Axes, x: Values, y: Values, up: Values, across: Values | None = None) -> None:
