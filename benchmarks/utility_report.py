@@ -78,8 +78,11 @@ def _report(frame: pd.DataFrame) -> Iterator[str]:
     yield NOTES.format(repeats=_repeats(frame))
     yield "![accuracy and log loss against ε](utility.png)\n"
     yield from _targets(frame)
-    for half, names in (("unseen", UNSEEN), ("fitted", FITTED)):
-        yield from _half(half, frame[frame.table.isin(names)])
+    for group, names in (
+        ("Unseen by the rule", UNSEEN),
+        ("Used to fit the rule", FITTED),
+    ):
+        yield from _group(group, frame[frame.table.isin(names)])
     yield from _sample(frame)
     yield "## Every cell\n"
     yield (
@@ -168,9 +171,9 @@ def _hopeless(frame: pd.DataFrame) -> list[tuple[str, float, str]]:
     ]
 
 
-def _half(half: str, frame: pd.DataFrame) -> Iterator[str]:
+def _group(group: str, frame: pd.DataFrame) -> Iterator[str]:
     cells = len(frame[frame.method == "default"].groupby(["table", "epsilon"]))
-    yield f"## The {half} half: {frame.table.nunique()} tables, {cells} cells\n"
+    yield f"## {group}: {frame.table.nunique()} tables, {cells} cells\n"
     yield "| default − | cells | median | worst | in | share of cells ≥ 0 |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for other in PRIVATE[1:]:
@@ -288,10 +291,10 @@ def _finding(frame: pd.DataFrame) -> str:
 
 
 def _pair(accuracy: Axes, loss: Axes, name: str, frame: pd.DataFrame) -> None:
-    half = "unseen" if name in UNSEEN else "fitted"
+    group = "unseen" if name in UNSEEN else "fitted"
     behind = max(0.0, -100 * _differences(frame, "oracle").min())
     accuracy.set_title(
-        f"{half} · {name}\nat worst {behind:.1f} points below the grid’s best",
+        f"{group} · {name}\nat worst {behind:.1f} points below the grid’s best",
         loc="left",
         weight="bold",
         fontsize=15,
