@@ -1,7 +1,8 @@
 # `make repro` runs the pipeline, `make test` checks it, `make audit` attacks it, `make bench` times it
 # beside its peers and `make bench-utility` compares their accuracy (either in five minutes with
-# QUICK=1; the latter takes three hours, half of that with WORKERS=2); each sets up what it needs in .venv, the
-# benchmarks' peers in .venv-bench and, as it needs an older scikit-learn, .venv-diffprivlib.
+# QUICK=1; the latter takes three hours, half of that with WORKERS=2). Each sets up what it needs in
+# .venv, the benchmarks' peers in .venv-bench and, as it needs an older scikit-learn,
+# .venv-diffprivlib.
 PYTHON ?= python3
 SHELL := /bin/bash
 VENV := .venv

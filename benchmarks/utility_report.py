@@ -78,10 +78,7 @@ def _report(frame: pd.DataFrame) -> Iterator[str]:
     yield NOTES.format(repeats=_repeats(frame))
     yield "![accuracy and log loss against ε](utility.png)\n"
     yield from _targets(frame)
-    for group, names in (
-        ("Unseen by the rule", UNSEEN),
-        ("Used to fit the rule", FITTED),
-    ):
+    for group, names in (("Unseen by the rule", UNSEEN), ("Used to fit the rule", FITTED)):
         yield from _group(group, frame[frame.table.isin(names)])
     yield from _sample(frame)
     yield "## Every cell\n"
