@@ -55,6 +55,9 @@ def test_the_sample_at_epsilon_one_by_hand():
 def test_more_features_than_the_signal_has_room_for_by_hand():
     # s = 2.9173 as above, below 13² / 55 = 3.07 but not 12² / 55 = 2.62.
     assert choose(**{**SAMPLE, "features": 12}).activation == "relu"
+    # s reaches 13² / 55 = 3.0727 at 1070 · 3.0727 / 2.9173 = 1127 rows.
+    few, enough = ({**SAMPLE, "features": 13, "train_size": rows} for rows in (1126, 1128))
+    assert (choose(**few).activation, choose(**enough).activation) == ("tanh", "relu")
     settings = choose(**{**SAMPLE, "features": 13})
     assert settings.activation == "tanh"
     # The path is 20 · 2.9173^0.85 = 49.69, the clip 3 · (2.9173 / 1.5)^0.3 = 3.663.
