@@ -36,17 +36,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.errors import BrokenGuaranteeError, UserError, run
-from stages.model import Architecture, Array
-from stages.network import build_network
+from stages.model.perceptron import Architecture, Array
 from stages.params import load_params
-from stages.privacy.dp_sgd import PrivateTraining
 from stages.privacy.events import Steps
-from stages.privacy.gradients import clipped_sum_function
-from stages.privacy.noise import random_source
-from stages.privacy.plan import Plan
 from stages.privacy.renyi import dp_event
-from stages.tabular.store import load_side
+from stages.tabular.prepared import load_side
 from stages.train import PREPARED, architecture_for, plan_for, settings_for
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.gradients import clipped_sum_function
+from stages.training.network import build_network
+from stages.training.noise import random_source
+from stages.training.plan import Plan
 
 # A mechanism that is as private as claimed is refuted in at most 1 of 20 audits.
 CONFIDENCE = 0.95

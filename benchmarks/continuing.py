@@ -12,17 +12,17 @@ from sklearn.metrics import accuracy_score, log_loss
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from stages.model import predict_probabilities
-from stages.network import as_arrays, build_network
+from stages.model.perceptron import predict_probabilities
 from stages.params import Params, load_params
-from stages.privacy.auto import Settings
-from stages.privacy.checkpoint import Checkpoint, restore, state_of
-from stages.privacy.dp_sgd import PrivateTraining
 from stages.privacy.events import Steps
-from stages.privacy.noise import random_source
-from stages.privacy.plan import Plan
-from stages.tabular.store import load_side
+from stages.tabular.prepared import load_side
 from stages.train import PREPARED, architecture_for, plan_for, settings_for
+from stages.training.auto import Settings
+from stages.training.checkpoint import Checkpoint, restore, state_of
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.network import as_arrays, build_network
+from stages.training.noise import random_source
+from stages.training.plan import Plan
 
 RUNS = 20
 

@@ -13,17 +13,17 @@ import numpy as np
 from torch import nn
 
 from benchmarks.suite import HIDDEN_SIZES, Probabilities, Task
-from stages.model import count_weights, predict_probabilities
-from stages.network import as_arrays
-from stages.privacy import auto
-from stages.privacy.dp_sgd import PrivateTraining
-from stages.privacy.noise import random_source
-from stages.privacy.plan import Plan, make_plan
-from stages.tabular.store import Features
+from stages.model.perceptron import count_weights, predict_probabilities
+from stages.tabular.prepared import Features
+from stages.training import auto
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.network import as_arrays
+from stages.training.noise import random_source
+from stages.training.plan import Plan, make_plan
 
 METRIC_NOISE_RATIO = 5.0  # as in params.yaml
 
-# The grid: how far clipped gradients can carry the weights (see stages/privacy/auto.py), and more.
+# The grid: how far clipped gradients can carry the weights (see stages/training/auto.py), and more.
 PATHS = (3.0, 8.0, 20.0, 50.0, 120.0, 280.0, 650.0, 1_500.0)
 CLIPS = (1.5, 3.0, 5.0)
 ACTIVATIONS = ("relu", "tanh")

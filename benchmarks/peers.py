@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from stages.model import Architecture
-from stages.network import build_network
-from stages.privacy.auto import AVERAGE_DECAY
-from stages.privacy.dp_sgd import PrivateTraining
-from stages.privacy.noise import random_source
-from stages.privacy.plan import Plan
-from stages.tabular.store import Features, Labels
+from stages.model.perceptron import Architecture
+from stages.tabular.prepared import Features, Labels
+from stages.training.auto import AVERAGE_DECAY
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.network import build_network
+from stages.training.noise import random_source
+from stages.training.plan import Plan
 
 Step = Callable[[], object]
 Maker = Callable[[Features, Labels, int], Step]

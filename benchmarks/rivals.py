@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from benchmarks.oracle import predict
 from benchmarks.suite import Probabilities, Task
-from stages.privacy.accounting import calibrate
-from stages.privacy.dp_sgd import as_vector
-from stages.privacy.gradients import clipped_sum_function
-from stages.privacy.noise import poisson_batch, random_source
+from stages.training.calibration import calibrate
+from stages.training.dp_sgd import as_vector
+from stages.training.gradients import clipped_sum_function
+from stages.training.noise import poisson_batch, random_source
 
 # The usual notebook's settings (benchmarks/notebook.py).
 NOTEBOOK_EPOCHS = 25

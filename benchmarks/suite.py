@@ -13,12 +13,12 @@ import numpy.typing as npt
 from sklearn import datasets
 from torch import nn
 
-from stages.model import Architecture
-from stages.network import build_network
+from stages.model.perceptron import Architecture
 from stages.tabular.encode import encode, labels
+from stages.tabular.prepared import Features, Labels
+from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
-from stages.tabular.store import Features, Labels
-from stages.tabular.table import read_batches
+from stages.training.network import build_network
 
 Probabilities = npt.NDArray[np.float64]
 

@@ -39,8 +39,8 @@ from benchmarks.oracle import (
 )
 from benchmarks.rivals import NOT_PRIVATE, PRIVATE, Rival
 from benchmarks.suite import SMOKER, TABLES, Probabilities, Table, Task
-from stages.privacy.plan import Plan
-from stages.tabular.store import Labels
+from stages.tabular.prepared import Labels
+from stages.training.plan import Plan
 
 QUICK = os.environ.get("QUICK") == "1"
 WORKERS = int(os.environ.get("WORKERS", "1"))

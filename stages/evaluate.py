@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from stages.books.store import Booking, book
 from stages.errors import run
+from stages.evaluation.metrics import count_rows, intervals, metrics_of, possible_cells
+from stages.evaluation.release import CountRelease, Counts, Table
+from stages.evaluation.tables import Rows, cell_rows, confusion_rows, group_rows, roc_rows
 from stages.files import read_json, write_csv, write_json
-from stages.model import Model, load_model, predict_probabilities
+from stages.model.files import load_model
+from stages.model.perceptron import Model, predict_probabilities
 from stages.params import Params, load_params
-from stages.privacy.ledger import Booking, book
-from stages.privacy.odometer import Spend
-from stages.privacy.release import CountRelease, Counts, Table
-from stages.reporting.metrics import count_rows, intervals, metrics_of, possible_cells
-from stages.reporting.tables import Rows, cell_rows, confusion_rows, group_rows, roc_rows
+from stages.privacy.history import Spend
 from stages.tabular.encode import level_codes
+from stages.tabular.prepared import Features, Labels, load_schema, load_side
 from stages.tabular.schema import Schema
-from stages.tabular.store import Features, Labels, load_schema, load_side
 
 PREPARED = Path("data/prepared")
 CLASSIFIER = Path("models/classifier")

@@ -10,16 +10,16 @@ from typing import Any, get_args
 import yaml
 
 from stages import evaluate, train
+from stages.books.store import Entry, Ledger, same_people
 from stages.errors import UserError, run
 from stages.files import read_json, whole_file, write_csv, write_json
 from stages.params import Params, load_params, sweep
 from stages.privacy.events import from_json, to_json
-from stages.privacy.ledger import Entry, Ledger, same_people
-from stages.privacy.odometer import Side, Spend, side_epsilon, total_epsilon
+from stages.privacy.history import Side, Spend, side_epsilon, total_epsilon
 from stages.reporting import figures
+from stages.tabular.prepared import load_schema
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.tabular.store import load_schema
 from stages.versions import commits_with, file_at
 
 PREPARED = Path("data/prepared")

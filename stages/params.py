@@ -40,7 +40,7 @@ def _auto(value: object) -> object:
     return None if value == "auto" else value
 
 
-# `auto` in the file is None here: derived from public numbers (stages.privacy.auto).
+# `auto` in the file is None here: derived from public numbers (stages.training.auto).
 AUTO = BeforeValidator(_auto)
 
 

@@ -8,6 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stages.errors import run
+from stages.evaluation.metrics import Table, possible_cells
+from stages.evaluation.release import CountRelease
+from stages.evaluation.tables import table_of
 from stages.files import read_csv, read_json, whole_file, write_csv, write_text
 from stages.params import load_params
 from stages.privacy.attack import (
@@ -18,16 +21,13 @@ from stages.privacy.attack import (
     told,
 )
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, from_json
-from stages.privacy.release import CountRelease
 from stages.reporting import figures
-from stages.reporting.curves import from_csv
 from stages.reporting.figures import Drawing
-from stages.reporting.metrics import Table, possible_cells
-from stages.reporting.report import render
 from stages.reporting.statement import Release, Statement, make_statement
 from stages.reporting.svg import to_svg
-from stages.reporting.tables import table_of
+from stages.reporting.text import render
 from stages.tabular.schema import Schema
+from stages.training.curves import from_csv
 
 # The pictures, by file.
 PICTURES = {

@@ -25,10 +25,11 @@ from threadpoolctl import threadpool_limits
 
 from stages.errors import UserError, run
 from stages.files import whole_file
-from stages.model import Model, load_model, predict_probabilities
+from stages.model.files import load_model
+from stages.model.perceptron import Model, predict_probabilities
 from stages.tabular.encode import encode
+from stages.tabular.reader import PARQUET, Source, read_batches
 from stages.tabular.schema import Schema
-from stages.tabular.table import PARQUET, Source, read_batches
 
 
 @dataclass(frozen=True)

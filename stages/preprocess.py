@@ -15,9 +15,9 @@ from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import encode, labels
 from stages.tabular.people import read_people
+from stages.tabular.prepared import SIDES, Side, side_writer
 from stages.tabular.schema import Schema
 from stages.tabular.split import in_test, split_name
-from stages.tabular.store import SIDES, Side, side_writer
 
 PREPARED = Path("data/prepared")
 

@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from stages import plot
+from stages.books.store import Ledger
 from stages.errors import UserError, run
+from stages.evaluation.metrics import metrics_of
+from stages.evaluation.tables import confusion_rows, roc_rows, table_of
 from stages.files import read_csv, whole_folder, write_csv, write_json, write_text
-from stages.model import CONTENTS, SUMS, load_model
+from stages.model.files import CONTENTS, SUMS, load_model
 from stages.params import Params, load_params
-from stages.privacy.accounting import effective_noise_multiplier, privacy_profile, spent_by
 from stages.privacy.attack import told
 from stages.privacy.events import DiscreteLaplace, Event, Steps, from_json
-from stages.privacy.ledger import Ledger
-from stages.privacy.monitors import MONITORS
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting import figures
-from stages.reporting.curves import ending, from_csv
-from stages.reporting.metrics import metrics_of
-from stages.reporting.report import render
 from stages.reporting.statement import Evidence, Release, Statement, load_statement, make_statement
-from stages.reporting.tables import confusion_rows, roc_rows, table_of
+from stages.reporting.text import render
 from stages.tabular.leaks import leaks
 from stages.tabular.schema import Schema
+from stages.training.accounting import effective_noise_multiplier, privacy_profile, spent_by
+from stages.training.curves import ending, from_csv
+from stages.training.monitors import MONITORS
 from stages.versions import commits_with, file_at
 
 STATEMENT = "statement.yaml"

@@ -17,8 +17,8 @@ from stages.params import load_params
 from stages.tabular.draft import draft_schema
 from stages.tabular.encode import labels
 from stages.tabular.people import read_people
+from stages.tabular.reader import Problem, find_problems
 from stages.tabular.schema import Schema
-from stages.tabular.table import Problem, find_problems
 
 NEXT = """\
 {count} fields drafted. Before the pipeline takes it:

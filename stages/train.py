@@ -11,26 +11,27 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from stages.books.store import Booking, book
 from stages.errors import run
 from stages.files import read_json, whole_folder, write_csv, write_json
-from stages.model import Architecture, count_weights, save_model
-from stages.network import as_arrays, build_network
+from stages.model.files import save_model
+from stages.model.perceptron import Architecture, count_weights
 from stages.params import Params, load_params
-from stages.privacy.accounting import Spent, account, epsilon_curve, privacy_profile
 from stages.privacy.attack import curve_rows, told
-from stages.privacy.auto import Settings, choose
-from stages.privacy.checkpoint import Checkpoint, restore, state_of
-from stages.privacy.dp_sgd import Epoch, PrivateTraining
 from stages.privacy.events import Steps, to_json
-from stages.privacy.ledger import Booking, book
-from stages.privacy.noise import random_source
-from stages.privacy.odometer import Spend
-from stages.privacy.parent import Parent, load_parent
-from stages.privacy.plan import Plan, make_plan, public_train_size
-from stages.privacy.processes import Processes
+from stages.privacy.history import Spend
 from stages.privacy.renyi import epsilon_of_curve, epsilon_renyi, renyi_curve
-from stages.reporting.curves import Epochs, ending
-from stages.tabular.store import Features, Labels, load_schema, load_side
+from stages.tabular.prepared import Features, Labels, load_schema, load_side
+from stages.training.accounting import Spent, account, epsilon_curve, privacy_profile
+from stages.training.auto import Settings, choose
+from stages.training.checkpoint import Checkpoint, restore, state_of
+from stages.training.curves import Epochs, ending
+from stages.training.dp_sgd import Epoch, PrivateTraining
+from stages.training.network import as_arrays, build_network
+from stages.training.noise import random_source
+from stages.training.past import Parent, load_parent
+from stages.training.plan import Plan, make_plan, public_train_size
+from stages.training.processes import Processes
 
 PREPARED = Path("data/prepared")
 MODELS = Path("models")

@@ -16,15 +16,15 @@ from dataclasses import replace
 from typing import Any
 
 from stages import evaluate, train
+from stages.books.store import Ledger
 from stages.errors import UserError, run
 from stages.files import read_json
 from stages.params import Params, load_params, sweep
 from stages.privacy.events import BestOfMany
-from stages.privacy.ledger import Ledger
-from stages.privacy.noise import random_source
-from stages.privacy.odometer import Spend
+from stages.privacy.history import Spend
 from stages.privacy.renyi import epsilon_renyi
-from stages.tabular.store import load_schema
+from stages.tabular.prepared import load_schema
+from stages.training.noise import random_source
 from stages.versions import file_at, resolve
 
 # What may be tuned: settings that leave the price of a trial as it is, given its number of steps.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_limits
 
-from stages.model import SUMS, _sums
+from stages.model.files import SUMS, _sums
 
 ROOT = Path(__file__).parent.parent
 PROJECT_FILES = (

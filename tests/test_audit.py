@@ -26,11 +26,11 @@ from benchmarks.audit import (
     upper_rate,
 )
 from stages.errors import BrokenGuaranteeError, UserError
-from stages.model import Architecture
+from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.privacy.gradients import DenseClippedSum
-from stages.privacy.noise import random_source
-from stages.privacy.plan import Plan
+from stages.training.gradients import DenseClippedSum
+from stages.training.noise import random_source
+from stages.training.plan import Plan
 
 DELTA = 1e-5
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from stages.books.store import Ledger
 from stages.errors import UserError
-from stages.privacy.ledger import Ledger
-from stages.privacy.odometer import total_epsilon
+from stages.privacy.history import total_epsilon
 from tests.conftest import commit_all, copy_project
 
 

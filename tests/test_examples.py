@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.csv as arrow_csv
 import pytest
 
-from stages.model import predict_logits
+from stages.model.perceptron import predict_logits
 from stages.predict import load
 from stages.tabular.encode import encode
-from stages.tabular.store import load_side
-from stages.tabular.table import read_batches
+from stages.tabular.prepared import load_side
+from stages.tabular.reader import read_batches
 from tests.conftest import commit_all, copy_project
 from tests.examples import SCHEMAS, write_breast_cancer, write_clinic
 

@@ -55,7 +55,7 @@ def test_a_count_that_is_none_is_refused_by_the_stage(prepared):
 
 def test_a_process_that_fails_by_itself_stops_all(prepared):
     # The second process finds a clip that does not hold; the first must not write what it has.
-    train = prepared.folder / "stages/privacy/monitors.py"
+    train = prepared.folder / "stages/training/monitors.py"
     fault = "        bound = self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)\n"
     source = train.read_text()
     assert fault in source

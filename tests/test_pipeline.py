@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stages.reporting.curves import ending, from_csv
+from stages.training.curves import ending, from_csv
 from tests.conftest import commit_all, copy_project
 
 

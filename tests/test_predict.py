@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from stages.errors import UserError
-from stages.model import CHUNK_ROWS, Architecture, predict_logits, save_model
-from stages.network import as_arrays, build_network
+from stages.model.files import save_model
+from stages.model.perceptron import CHUNK_ROWS, Architecture, predict_logits
 from stages.predict import load
 from stages.tabular.schema import Schema
+from stages.training.network import as_arrays, build_network
 from tests.conftest import ROOT, reseal
 from tests.tabular.conftest import SAMPLE, SAMPLE_SCHEMA, schema_of
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from stages import plot, publish
+from stages.books.store import Ledger
 from stages.errors import UserError
-from stages.model import CONTENTS, SUMS
-from stages.privacy.ledger import Ledger
-from stages.reporting import report
+from stages.model.files import CONTENTS, SUMS
+from stages.reporting import text as report
 from stages.reporting.statement import load_statement, make_statement
 from stages.tabular.schema import Schema
 from tests.conftest import ROOT, commit_all, copy_project, reseal

@@ -8,8 +8,8 @@ from pyarrow import parquet
 
 from stages.errors import UserError
 from stages.tabular.draft import draft_schema
+from stages.tabular.reader import find_problems, read_batches
 from stages.tabular.schema import Schema
-from stages.tabular.table import find_problems, read_batches
 from tests.tabular.conftest import SAMPLE, change_schema, schema_of, write_table
 
 LABEL = {"name": "charges", "type": "number", "role": "label", "threshold": 15000}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from stages import train, tune
+from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.params import load_params
 from stages.privacy.events import BestOfMany, Steps
-from stages.privacy.ledger import Ledger
-from stages.privacy.odometer import Spend
+from stages.privacy.history import Spend
 from stages.tabular.schema import Schema
 from tests.tabular.conftest import SAMPLE_SCHEMA
 

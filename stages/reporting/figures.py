@@ -15,8 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from stages.reporting.curves import Epochs, ending, reach, smoothed
-from stages.reporting.metrics import (
+from stages.evaluation.metrics import (
     BIN_EDGES,
     Table,
     Values,
@@ -24,6 +23,7 @@ from stages.reporting.metrics import (
     one_against_rest,
     roc_curve,
 )
+from stages.training.curves import Epochs, ending, reach, smoothed
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart; lines differ in style as well.
 BLUE, ORANGE = "#0072B2", "#D55E00"

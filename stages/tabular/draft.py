@@ -12,7 +12,7 @@ import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 
 from stages.errors import UserError
-from stages.tabular.table import DELIMITERS, PARQUET
+from stages.tabular.reader import DELIMITERS, PARQUET
 
 # More different texts than this are no vocabulary.
 MOST_VALUES = 50

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from stages.tabular.reader import read_rows
 from stages.tabular.schema import Schema
-from stages.tabular.table import read_rows
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]*\w)")
 LIKE_A_NUMBER = re.compile(r"[-+.\d]+(?:[eE][-+]?\d+)?")

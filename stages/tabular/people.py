@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from stages.errors import UserError
+from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
 from stages.tabular.split import kept_rows
-from stages.tabular.table import read_batches
 
 
 def read_people(data: Path, schema: Schema, split_seed: int) -> Iterator[pa.RecordBatch]:

@@ -19,18 +19,20 @@ import torch
 import yaml
 
 from stages import evaluate, preprocess, train
-from stages.model import Architecture, save_model
-from stages.network import as_arrays, build_network
-from stages.privacy import accounting, dp_sgd, ledger
-from stages.privacy.checkpoint import Checkpoint
-from stages.privacy.dp_sgd import PrivateTraining
+from stages.books import store as ledger
+from stages.books.store import Ledger
+from stages.evaluation.release import CountRelease
+from stages.model.files import save_model
+from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.privacy.ledger import Ledger
-from stages.privacy.parent import Parent
-from stages.privacy.plan import Plan
-from stages.privacy.release import CountRelease
+from stages.tabular.prepared import SIDES, Features, Labels, Side, load_side
 from stages.tabular.schema import Schema
-from stages.tabular.store import SIDES, Features, Labels, Side, load_side
+from stages.training import accounting, dp_sgd
+from stages.training.checkpoint import Checkpoint
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.network import as_arrays, build_network
+from stages.training.past import Parent
+from stages.training.plan import Plan
 from tests.conftest import ROOT
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -328,7 +330,7 @@ def remembering(function):
 def quick_accounting() -> Iterator[None]:
     """Compute each accounting once, however many tables are replayed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.privacy.plan.calibrate", remembering(accounting.calibrate))
+        patch.setattr("stages.training.plan.calibrate", remembering(calibration.calibrate))
         patch.setattr(train, "account", remembering(accounting.account))
         patch.setattr(train, "epsilon_curve", remembering(accounting.epsilon_curve))
         yield

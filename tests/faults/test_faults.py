@@ -29,22 +29,22 @@ from torch.nn import functional
 
 from stages import evaluate, preprocess, train
 from stages.errors import BrokenGuaranteeError, UserError
-from stages.model import Architecture
-from stages.network import build_network
-from stages.privacy import accounting, dp_sgd, gradients
-from stages.privacy.accounting import account
-from stages.privacy.checkpoint import Checkpoint
-from stages.privacy.dp_sgd import PrivateTraining, SecretNoiseOptimizer, loss_bound
+from stages.evaluation.metrics import all_metrics
+from stages.evaluation.release import CountRelease
+from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.privacy.monitors import Monitors
-from stages.privacy.noise import poisson_batch, random_source
-from stages.privacy.plan import make_plan
-from stages.privacy.release import CountRelease
 from stages.privacy.renyi import epsilon_renyi
-from stages.reporting.metrics import all_metrics
 from stages.tabular import encode
+from stages.tabular.prepared import load_side
 from stages.tabular.schema import CategoryFeature
-from stages.tabular.store import load_side
+from stages.training import accounting, calibration, dp_sgd, gradients
+from stages.training.accounting import account
+from stages.training.checkpoint import Checkpoint
+from stages.training.dp_sgd import PrivateTraining, SecretNoiseOptimizer, loss_bound
+from stages.training.monitors import Monitors
+from stages.training.network import build_network
+from stages.training.noise import poisson_batch, random_source
+from stages.training.plan import make_plan
 from tests.conftest import ROOT
 from tests.faults.replay import (
     NOTABLE,
@@ -1132,8 +1132,8 @@ def test_a_monitor_that_fails_stops_the_stage_before_it_writes(tmp_path, monkeyp
 
 def test_an_epsilon_above_the_target_stops_the_stage_before_it_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "stages.privacy.plan.calibrate",
-        lambda *target, **plan: 0.9 * accounting.calibrate(*target, **plan),
+        "stages.training.plan.calibrate",
+        lambda *target, **plan: 0.9 * calibration.calibrate(*target, **plan),
     )
     with pytest.raises(BrokenGuaranteeError, match="above the target"):
         train_in(tmp_path / "fault", monkeypatch)

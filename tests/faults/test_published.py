@@ -22,9 +22,10 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 
 from stages import plot
-from stages.model import load_model, predict_probabilities
-from stages.reporting.metrics import count_rows
-from stages.tabular.store import load_side
+from stages.evaluation.metrics import count_rows
+from stages.model.files import load_model
+from stages.model.perceptron import predict_probabilities
+from stages.tabular.prepared import load_side
 from tests.conftest import commit_all, copy_project
 from tests.faults.replay import train_and_continue
 

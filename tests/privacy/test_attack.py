@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stages.privacy.accounting import privacy_profile
 from stages.privacy.attack import (
     TOLD,
     Profile,
@@ -15,6 +14,7 @@ from stages.privacy.attack import (
 )
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps
 from stages.privacy.renyi import delta_of_curve, epsilon_of_curve, renyi_curve
+from stages.training.accounting import privacy_profile
 
 RATES = np.array([1e-4, *TOLD, 0.5, 0.9])
 FULL_BATCHES = Steps(8.789244619729972, 1.0, 52)

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from stages.tabular.reader import read_batches
 from stages.tabular.schema import CategoryFeature, Schema
-from stages.tabular.table import read_batches
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data/sample_medical_data.csv"

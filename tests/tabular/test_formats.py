@@ -11,9 +11,9 @@ from pyarrow import parquet
 
 from stages.errors import UserError
 from stages.tabular.encode import encode, labels
+from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
 from stages.tabular.split import in_test
-from stages.tabular.table import read_batches
 from tests.tabular.conftest import SAMPLE, SAMPLE_SCHEMA, read_text, schema_of
 
 AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from stages.errors import UserError
 from stages.tabular.encode import encode
+from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
-from stages.tabular.table import read_batches
 
 NAMES = ["age", "dose", "ward", "sex", "y"]
 MISSING = ["", "NA"]

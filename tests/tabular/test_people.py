@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from stages.errors import UserError
+from stages.tabular.reader import read_batches
 from stages.tabular.split import in_test, kept_rows, split_name
-from stages.tabular.table import read_batches
 from tests.tabular.conftest import read_text, schema_of, write_table
 
 AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}

@@ -7,7 +7,7 @@ import pytest
 
 from stages.errors import UserError
 from stages.tabular.encode import encode, labels, level_codes
-from stages.tabular.table import read_batches
+from stages.tabular.reader import read_batches
 from tests.tabular.conftest import read_text, schema_of
 
 AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}

@@ -10,8 +10,8 @@ import termios
 import numpy as np
 import pytest
 
+from stages.tabular.prepared import SIDES, load_schema, load_side
 from stages.tabular.schema import Schema
-from stages.tabular.store import SIDES, load_schema, load_side
 from tests.tabular.conftest import (
     HEADER,
     SAMPLE,

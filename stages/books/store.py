@@ -1,0 +1,402 @@
+"""The privacy ledger: an append-only record of every spend, which no run escapes.
+
+A spend is reserved before the first noise is drawn and settled after the last. Whatever happens in
+between, the ledger never shows less than was drawn. It is a SQLite file at the repository's root,
+outside Git, and shared by experiments that DVC runs in copies of the repository.
+"""
+
+import json
+import os
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stages.errors import UserError
+from stages.privacy.events import BestOfMany, Event, from_json, to_json
+from stages.privacy.history import Spend, largest_epsilon, total_epsilon
+from stages.versions import commits_with, current_run, repository
+
+FILE_NAME = "privacy-ledger.sqlite"
+
+# How SQLite can tell our file from anybody's; "priv" in ASCII.
+APPLICATION_ID = 0x70726976
+
+# A writer may have to wait for others that are summing up their totals.
+LOCK_SECONDS = 120
+
+SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+CREATE TABLE entries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('reserve', 'settle', 'strike')),
+    run TEXT NOT NULL,
+    data TEXT, fingerprint TEXT, split TEXT, side TEXT,
+    events TEXT, epsilon REAL, delta REAL,
+    revision TEXT, experiment TEXT, reason TEXT
+) STRICT;
+CREATE UNIQUE INDEX once ON entries (run, kind);
+CREATE TRIGGER no_update BEFORE UPDATE ON entries
+BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
+CREATE TRIGGER no_delete BEFORE DELETE ON entries
+BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One spend as the ledger knows it.
+
+    Attributes:
+        number: of its reservation, counting from 1.
+        time: of its reservation, ISO 8601 in UTC.
+        run: unique id of the run.
+        spend: what it released. Reserved but not settled, it counts in full all the same.
+        settled: whether the run told its end.
+        struck: why it does not count, or None if it does.
+        revision: commit on which the run was started.
+        experiment: DVC's name for it, or None.
+    """
+
+    number: int
+    time: str
+    run: str
+    spend: Spend
+    settled: bool
+    struck: str | None
+    revision: str | None
+    experiment: str | None
+
+
+class Ledger:
+    """The ledger in the file at `path`, made if there is none."""
+
+    def __init__(self, path: Path | None = None):
+        self.path = path or repository() / FILE_NAME
+        if not self.path.exists():
+            _create(self.path)
+            if commits_with("metrics/train.json"):
+                print(
+                    "This privacy ledger is new and knows of no earlier run; those that commits "
+                    "hold are entered by: python -m stages.ledger rebuild"
+                )
+
+    def reserve(self, spend: Spend, budget: float | None, run: str | None = None) -> str:
+        """Enter a spend before it happens; return the run's id, a new one unless given.
+
+        Raises:
+            UserError: with it the total would exceed `budget`; nothing is entered then.
+        """
+        return self._reserve(spend, budget, run or uuid.uuid4().hex, *current_run())
+
+    def restore(self, spend: Spend, run: str, revision: str) -> bool:
+        """Enter a spend that happened long ago; return whether it was missing."""
+        if run in {entry.run for entry in self.entries()}:
+            return False
+        self._reserve(spend, None, run, revision, None)
+        self.settle(run, spend.events)
+        return True
+
+    def _reserve(
+        self,
+        spend: Spend,
+        budget: float | None,
+        run: str,
+        revision: str | None,
+        experiment: str | None,
+    ) -> str:
+        with self._writing() as connection:
+            if budget is not None:
+                _refuse_beyond(budget, _people(connection, spend), spend)
+            _append(
+                connection,
+                kind="reserve",
+                run=run,
+                data=spend.data,
+                fingerprint=spend.fingerprint,
+                split=spend.split,
+                side=spend.side,
+                events=json.dumps(to_json(spend.events)),
+                epsilon=spend.epsilon,
+                delta=spend.delta,
+                revision=revision,
+                experiment=experiment,
+            )
+        return run
+
+    def settle(self, run: str, events: Sequence[Event]) -> None:
+        """Enter that a reserved run has ended, and what it really did."""
+        with self._writing() as connection:
+            _append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
+
+    def strike(self, number: int, reason: str) -> None:
+        """Enter that an entry does not count, for a reason that stays on record.
+
+        Raises:
+            UserError: there is no such entry, or it is struck already.
+        """
+        entry = next((entry for entry in self.entries() if entry.number == number), None)
+        if entry is None or entry.struck is not None:
+            problem = "there is no such entry" if entry is None else "it is struck already"
+            raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
+        with self._writing() as connection:
+            _append(connection, kind="strike", run=entry.run, reason=reason)
+
+    def entries(self) -> list[Entry]:
+        """Return every spend, oldest first."""
+        with self._connected() as connection:
+            return _entries(connection)
+
+    def trial_of(self, tuning: str, spend: Spend) -> Entry:
+        """Return the open reservation of a tuning under which `spend` is one trial.
+
+        Raises:
+            UserError: there is none, it is over, or it was reserved for other mechanisms.
+        """
+        for entry in self.entries():
+            (event, *_) = entry.spend.events
+            if entry.run != f"{tuning}-{spend.side}" or not isinstance(event, BestOfMany):
+                continue
+            if entry.settled or event.events != spend.events:
+                break
+            return entry
+        raise UserError(
+            f"params.yaml: `tuning_trial` names the tuning {tuning}, which is over or was reserved "
+            "for other settings. Empty `tuning_trial`; `python -m stages.tune` starts a new tuning."
+        )
+
+    def require(self, run: str) -> None:
+        """Make sure that a run is on record before another builds on it.
+
+        Raises:
+            UserError: it is not.
+        """
+        if run not in {entry.run for entry in self.entries()}:
+            raise UserError(
+                f"{self.path}: the run to continue from is not on record here, as after cloning. "
+                "Bring the ledger up to date with: python -m stages.ledger rebuild"
+            )
+
+    def total(self, spend: Spend) -> float:
+        """Return ε of everything released so far about the people of `spend`, at its δ."""
+        return total_epsilon(self._spends(spend), spend.delta)
+
+    def summary(self, spend: Spend, budget: float | None) -> str:
+        """Return one line that says what the people of `spend` have had released about them."""
+        spends = self._spends(spend)
+        total = total_epsilon(spends, spend.delta)
+        cap = "no privacy_budget is set" if budget is None else f"privacy_budget is {budget:g}"
+        return (
+            f"privacy ledger: ε = {total:.3f} at δ = {spend.delta:g} spent on these people so far "
+            f"(entries: {len(spends)}); {cap}"
+        )
+
+    def _spends(self, spend: Spend) -> list[Spend]:
+        with self._connected() as connection:
+            return _people(connection, spend)
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(_connect(self.path)) as connection:
+                yield connection
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise UserError(
+                f"{self.path}: expected the privacy ledger, but SQLite says: {error}. Move the "
+                "file away for inspection; then bring the ledger back from a backup, or from the "
+                "committed metrics with: python -m stages.ledger rebuild"
+            ) from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock, so that no other run can spend between a look and an entry."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A spend that is reserved, to be settled when it has happened.
+
+    Attributes:
+        spend: what was reserved.
+        budget: the cap it was held against.
+        ledger, run: where it is entered and as what; None for a simulation, never released.
+        is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
+    """
+
+    spend: Spend
+    budget: float | None
+    ledger: Ledger | None
+    run: str | None
+    is_trial: bool = False
+
+    def settle(self, events: Sequence[Event]) -> None:
+        """Enter what really ran."""
+        if self.ledger and self.run and not self.is_trial:
+            self.ledger.settle(self.run, events)
+
+    def total(self) -> float | None:
+        """Return ε of everything about these people by now; None for a simulation."""
+        return None if self.ledger is None else self.ledger.total(self.spend)
+
+    def summary(self) -> str:
+        """Return the line with which a run ends."""
+        if self.ledger is None:
+            return "privacy ledger: a simulation is not entered; do not publish it"
+        return self.ledger.summary(self.spend, self.budget)
+
+
+def book(
+    spend: Spend,
+    budget: float | None,
+    *,
+    simulated: bool,
+    trial: str | None,
+    after: str | None = None,
+) -> Booking:
+    """Reserve a spend in the repository's ledger, before any noise is drawn.
+
+    Args:
+        spend: what is about to be released.
+        budget: cap on ε of everything about the same people; None for no cap.
+        simulated: whether the noise is known, so that nothing may be released.
+        trial: `tuning-number` where the run is one trial of a tuning.
+        after: id of the run that this one builds on.
+
+    Raises:
+        UserError: the budget does not allow it, or the ledger does not know the run before.
+    """
+    if simulated:
+        return Booking(spend, budget, None, None)
+    ledger = Ledger()
+    if trial is not None:
+        entry = ledger.trial_of(trial.rpartition("-")[0], spend)
+        return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
+    if after is not None:
+        ledger.require(after)
+    return Booking(spend, budget, ledger, ledger.reserve(spend, budget))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # SQLite takes an empty file for a new database, and a truncated ledger must not look like one.
+    if path.stat().st_size == 0:
+        raise sqlite3.DatabaseError("file is empty")
+    connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise sqlite3.DatabaseError("file is another program's database")
+    connection.execute("PRAGMA synchronous = FULL")
+    if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("file is damaged")
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make an empty ledger; if another process makes it first, keep that one."""
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        with closing(sqlite3.connect(scratch)) as connection:
+            connection.executescript(SCHEMA)
+            connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            return
+    finally:
+        Path(scratch).unlink()
+
+
+def _append(connection: sqlite3.Connection, **values: object) -> None:
+    values["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+    columns = ", ".join(values)
+    places = ", ".join("?" for _ in values)
+    connection.execute(f"INSERT INTO entries ({columns}) VALUES ({places})", tuple(values.values()))
+
+
+def _entries(connection: sqlite3.Connection) -> list[Entry]:
+    rows = connection.execute("SELECT * FROM entries ORDER BY number").fetchall()
+    settled = {row["run"]: row for row in rows if row["kind"] == "settle"}
+    struck = {row["run"]: row["reason"] for row in rows if row["kind"] == "strike"}
+    return [
+        Entry(
+            number=row["number"],
+            time=row["time"],
+            run=row["run"],
+            spend=_spend(row, settled.get(row["run"], row)),
+            settled=row["run"] in settled,
+            struck=struck.get(row["run"]),
+            revision=row["revision"],
+            experiment=row["experiment"],
+        )
+        for row in rows
+        if row["kind"] == "reserve"
+    ]
+
+
+def _spend(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
+    """The reserved spend with what is known of its events by now."""
+    return Spend(
+        data=reserved["data"],
+        fingerprint=reserved["fingerprint"],
+        split=reserved["split"],
+        side=reserved["side"],
+        events=tuple(from_json(json.loads(known["events"]))),
+        epsilon=reserved["epsilon"],
+        delta=reserved["delta"],
+    )
+
+
+def same_people(entries: Sequence[Entry], data: str, fingerprint: str) -> list[Entry]:
+    """Return the entries about the people of a table, however its file was renamed or edited.
+
+    A table under the same path is about the same people even if its content changed, and so is the
+    same content under another path; both hold again for what is found that way.
+    """
+    paths, contents = {data}, {fingerprint}
+    found: set[int] = set()
+    while True:
+        joined = [
+            entry
+            for entry in entries
+            if entry.spend.data in paths or entry.spend.fingerprint in contents
+        ]
+        if len(joined) == len(found):
+            return joined
+        found = {entry.number for entry in joined}
+        paths |= {entry.spend.data for entry in joined}
+        contents |= {entry.spend.fingerprint for entry in joined}
+
+
+def _people(connection: sqlite3.Connection, spend: Spend) -> list[Spend]:
+    """Return what counts of the spends about the same people as `spend`."""
+    entries = same_people(_entries(connection), spend.data, spend.fingerprint)
+    return [entry.spend for entry in entries if entry.struck is None]
+
+
+def _refuse_beyond(budget: float, spends: Sequence[Spend], new: Spend) -> None:
+    total = total_epsilon([*spends, new], new.delta)
+    if total <= budget:
+        return
+    possible = largest_epsilon(spends, new, new.delta, budget)
+    way_on = (
+        f"lower the run's ε to about {possible:.3g}"
+        if possible
+        else "nothing is left for a new run"
+    )
+    raise UserError(
+        f"params.yaml: `privacy_budget` is {budget:g}, and {total_epsilon(spends, new.delta):.3f} "
+        f"of it is spent; with this run it would be {total:.3f}. No noise was drawn. The cheapest "
+        f"way on: go back to parameters run before, which costs nothing; otherwise {way_on}, or "
+        "raise `privacy_budget`. `python -m stages.ledger` shows where it went."
+    )

@@ -1,0 +1,148 @@
+"""The files a model travels in: safetensors and JSON, which run no code.
+
+`sha256sums` tells a damaged or swapped file from the one that training wrote (`sha256sum --check
+sha256sums` does the same); it is no signature, so whoever can replace all files can still deceive.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from stages.errors import UserError
+from stages.files import write_json
+from stages.model.perceptron import ACTIVATIONS, Array, Model
+from stages.tabular.schema import Schema
+
+CONTENTS = ("model.json", "schema.json", "weights.safetensors")
+SUMS = "sha256sums"
+
+
+def save_model(folder: Path, model: Model, schema: Schema, privacy: dict[str, Any]) -> None:
+    """Write into `folder` all that scoring a new row needs: weights, shape, schema, guarantee."""
+    folder.mkdir(exist_ok=True)
+    tensors: dict[str, Array] = {}
+    for number, (weight, bias) in enumerate(model.layers):
+        tensors |= {f"layer{number}.weight": weight, f"layer{number}.bias": bias}
+    save_file(tensors, folder / "weights.safetensors")
+    content = {
+        "features": schema.feature_names,
+        "classes": schema.class_names,
+        "hidden_sizes": [len(bias) for _, bias in model.layers[:-1]],
+        "activation": model.activation,
+        "privacy": privacy,
+    }
+    (folder / "schema.json").write_text(schema.to_json(), "utf-8")
+    write_json(folder / "model.json", content)
+    (folder / SUMS).write_text(_sums(folder), "utf-8")
+
+
+def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
+    """Read the network, ready to score rows, and what `model.json` says of it.
+
+    Raises:
+        UserError: a file is missing, foreign or not as training wrote it, or the weights are not
+            those of the network that `model.json` describes.
+    """
+    _refuse_other_files(folder)
+    content = _description(folder)
+    try:
+        tensors = load_file(folder / "weights.safetensors")
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter: types numpy lacks
+        raise UserError(
+            f"{folder}/weights.safetensors: expected weights in the safetensors format, but: "
+            f"{error}. {_GET_ANOTHER}"
+        ) from None
+    _refuse_other_tensors(folder, tensors, content)
+    layers = [
+        (tensors[f"layer{number}.weight"], tensors[f"layer{number}.bias"])
+        for number in range(len(content["hidden_sizes"]) + 1)
+    ]
+    return Model(layers, content["activation"]), content
+
+
+_GET_ANOTHER = "Use another copy of the model; `dvc checkout` brings the pipeline's own back."
+
+
+class _Description(pydantic.BaseModel):
+    """What `model.json` has to hold."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    features: list[str]
+    classes: list[str]
+    hidden_sizes: list[pydantic.PositiveInt]
+    activation: str
+    privacy: dict[str, Any]
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Read `model.json` and hold it against the schema beside it."""
+    try:
+        told = _Description.model_validate_json((folder / "model.json").read_bytes())
+    except (pydantic.ValidationError, RecursionError) as error:
+        raise UserError(
+            f"{folder}/model.json: expected a model's description, but: {error}. {_GET_ANOTHER}"
+        ) from None
+    schema = Schema.load(folder / "schema.json")
+    if (told.features, told.classes) != (schema.feature_names, schema.class_names):
+        raise UserError(
+            f"{folder}: model.json and schema.json are not of one model: their columns or classes "
+            f"differ. {_GET_ANOTHER}"
+        )
+    if told.activation not in ACTIVATIONS:
+        raise UserError(
+            f"{folder}/model.json: expected `activation` to be one of {', '.join(ACTIVATIONS)}, "
+            f"but it is {told.activation!r}. {_GET_ANOTHER}"
+        )
+    return told.model_dump()
+
+
+def _sums(folder: Path) -> str:
+    """The checksums of a model's files, in the format of the command sha256sum."""
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in CONTENTS}
+    return "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+
+
+def _refuse_other_files(folder: Path) -> None:
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if missing := sorted(name for name in (*CONTENTS, SUMS) if not (folder / name).is_file()):
+        raise UserError(
+            f"{folder}: expected a trained model, but there is no {', '.join(missing)}. Make one "
+            "with: dvc repro"
+        )
+    if foreign := sorted(found - {*CONTENTS, SUMS}):
+        raise UserError(
+            f"{folder}: expected a model's four files and nothing else, but found "
+            f"{', '.join(foreign)}. {_GET_ANOTHER}"
+        )
+    if (folder / SUMS).read_bytes() != _sums(folder).encode():
+        raise UserError(
+            f"{folder}: the files are not those that training wrote: their checksums differ from "
+            f"{SUMS}. {_GET_ANOTHER}"
+        )
+
+
+def _refuse_other_tensors(
+    folder: Path, tensors: Mapping[str, Array], content: Mapping[str, Any]
+) -> None:
+    sizes = [len(content["features"]), *content["hidden_sizes"], len(content["classes"])]
+    expected: dict[str, tuple[int, ...]] = {}
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        expected |= {f"layer{number}.weight": (outputs, inputs), f"layer{number}.bias": (outputs,)}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        raise UserError(
+            f"{folder}/weights.safetensors: expected the tensors {expected}, but found {found}. "
+            f"{_GET_ANOTHER}"
+        )
+    if not all(t.dtype == np.float32 and np.isfinite(t).all() for t in tensors.values()):
+        raise UserError(
+            f"{folder}/weights.safetensors: expected finite float32 numbers. {_GET_ANOTHER}"
+        )

@@ -1,0 +1,109 @@
+"""The network as arrays: how rows become logits and probabilities.
+
+Written to the Array API standard, so that the same lines run in numpy, which starts in a tenth of
+the time that PyTorch takes and at a few hundred rows is twice as fast, and on a GPU in PyTorch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace
+
+# Of numpy or of another library that follows the standard.
+Array = Any
+
+# Rows scored at once. Always as many: how a product is summed up depends on its size, and a row's
+# logits have to be the same bits whatever rows are scored with it.
+CHUNK_ROWS = 1_024
+
+
+class Activation(NamedTuple):
+    """What a layer's outputs pass through.
+
+    Attributes:
+        apply: from the library and the outputs.
+        slope: the derivative, from what `apply` returned.
+    """
+
+    apply: Callable[[Any, Array], Array]
+    slope: Callable[[Array], Array]
+
+
+ACTIVATIONS = {
+    "relu": Activation(lambda xp, z: xp.maximum(z, 0), lambda h: h > 0),
+    "tanh": Activation(lambda xp, z: xp.tanh(z), lambda h: 1 - h * h),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of the network: hidden layer widths ([] is a linear model) and activation."""
+
+    features: int
+    classes: int
+    hidden_sizes: Sequence[int]
+    activation: str
+
+
+def count_weights(widths: Sequence[int]) -> int:
+    """Return the number of weights and biases of a network from its features to its classes."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A multilayer perceptron.
+
+    Attributes:
+        layers: weight (outputs, inputs) and bias (outputs,) of each layer, first to last.
+        activation: name of what follows each layer but the last.
+    """
+
+    layers: Sequence[tuple[Array, Array]]
+    activation: str
+
+    def forward(self, features: Array) -> tuple[list[Array], Array]:
+        """Return the input of each layer, (rows, inputs), and the logits (rows, classes).
+
+        Every row passes by itself: nothing (no batch norm) lets one row see another, which
+        per-example clipping relies on.
+        """
+        xp, activation = array_namespace(features), ACTIVATIONS[self.activation]
+        inputs = [features]
+        for weight, bias in self.layers[:-1]:
+            inputs.append(activation.apply(xp, _linear(inputs[-1], weight, bias)))
+        return inputs, _linear(inputs[-1], *self.layers[-1])
+
+
+def _linear(h: Array, weight: Array, bias: Array) -> Array:
+    z = h @ weight.T
+    z += bias
+    return z
+
+
+def predict_logits(
+    model: Model, features: npt.NDArray[np.float32]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the logits of `features` (rows, features), a chunk of rows at a time.
+
+    A row's logits depend on no other row, to the bit.
+    """
+    block = np.zeros((CHUNK_ROWS, features.shape[1]), dtype=np.float32)
+    for start in range(0, len(features), CHUNK_ROWS):
+        rows = features[start : start + CHUNK_ROWS]
+        block[: len(rows)] = rows
+        _, logits = model.forward(block)
+        yield logits[: len(rows)]
+
+
+def predict_probabilities(
+    model: Model, features: npt.NDArray[np.float32]
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the class probabilities of `features` (rows, features), a chunk of rows at a time."""
+    for logits in predict_logits(model, features):
+        odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        yield odds / odds.sum(axis=1, keepdims=True)

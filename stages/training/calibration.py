@@ -1,0 +1,119 @@
+"""The least noise that keeps a run within its target."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import dp_accounting
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+from stages.errors import UserError
+from stages.privacy.events import Steps
+from stages.privacy.renyi import ORDERS, epsilon_renyi
+from stages.training.accounting import (
+    COARSE_PLD_INTERVAL,
+    PRV_ERROR,
+    composed,
+    epsilon_pld,
+    epsilon_prv,
+    refuse_huge_mesh,
+)
+
+# Calibration aims PLD this far below the target, so that PRV fits, whose bound is PRV_ERROR higher.
+CALIBRATION_MARGIN = 0.004
+
+# Above this share of the target, a past leaves nothing for a run that continues it.
+LEAST_SHARE_LEFT = 0.99
+
+
+def calibrate(
+    target_epsilon: float,
+    *,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    past: Sequence[Steps] = (),
+) -> float:
+    """Return the least effective noise multiplier that keeps past and new steps in the target.
+
+    Guarantee:
+        The `past` and then `steps` Gaussian steps at `sample_rate` with the result as σ are
+        (`target_epsilon`, `delta`) differentially private for tables that differ by one row, if
+        batches are Poisson samples and sampling and noise are secret. The reported ε lies in
+        (0.99, 1] × target.
+
+    Raises:
+        UserError: the target is too small for that many steps, or the past has used it up.
+    """
+
+    def history(noise_multiplier: float) -> list[Steps]:
+        return [*past, Steps(noise_multiplier, sample_rate, steps)]
+
+    # What full batches need without a past is enough for every sample rate, up to rounding.
+    enough = 1.01 * dp_accounting.get_sigma_gaussian(target_epsilon, delta) * math.sqrt(steps)
+    refuse_huge_mesh(history(enough), delta, PRV_ERROR * target_epsilon)
+    if past:
+        return _least_noise_by_renyi(history, target_epsilon, delta, enough)
+    noise_multiplier = _least_noise_by_pld(history, target_epsilon, delta, enough)
+    while (prv := epsilon_prv(history(noise_multiplier), delta, scale=target_epsilon)) > (
+        target_epsilon
+    ):
+        noise_multiplier *= prv / target_epsilon
+    return noise_multiplier
+
+
+def _least_noise_by_pld(
+    history: Callable[[float], list[Steps]], target_epsilon: float, delta: float, enough: float
+) -> float:
+    goal = target_epsilon * (1 - CALIBRATION_MARGIN)
+    # Subsampling saves at best a factor of 1 / sample_rate, and less where σ is small.
+    low = max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5))
+    high = enough
+    interval = COARSE_PLD_INTERVAL
+    while epsilon_pld(history(low), delta, scale=target_epsilon, interval=interval) <= goal:
+        high, low = low, 0.8 * low
+    return _root(
+        lambda: PLDAccountant(value_discretization_interval=interval * target_epsilon),
+        history,
+        goal,
+        delta,
+        (low, high),
+    )
+
+
+def _least_noise_by_renyi(
+    history: Callable[[float], list[Steps]], target_epsilon: float, delta: float, enough: float
+) -> float:
+    spent = epsilon_renyi(history(1)[:-1], delta)
+    if spent >= LEAST_SHARE_LEFT * target_epsilon:
+        raise UserError(
+            f"params.yaml: `target_epsilon` is {target_epsilon:g}, and the run to continue from "
+            f"has used {spent:.3f} of it (by Rényi accounting, as plans made on the way need). "
+            "Raise `target_epsilon`."
+        )
+    goal = target_epsilon * (1 - CALIBRATION_MARGIN)
+    high = low = enough
+    while epsilon_renyi(history(high), delta) > goal:
+        high *= 2
+    while epsilon_renyi(history(low), delta) <= goal:
+        low *= 0.7
+    return _root(lambda: RdpAccountant(ORDERS), history, goal, delta, (low, high))
+
+
+def _root(
+    accountant: Callable[[], dp_accounting.PrivacyAccountant],
+    history: Callable[[float], list[Steps]],
+    goal: float,
+    delta: float,
+    bracket: tuple[float, float],
+) -> float:
+    """Return σ in `bracket` at which the accountant finds `goal`, or a little less."""
+    log_noise = dp_accounting.calibrate_dp_mechanism(
+        accountant,
+        lambda log_noise: composed(history(math.exp(log_noise))),
+        goal,
+        delta,
+        dp_accounting.ExplicitBracketInterval(*map(math.log, bracket)),
+        tol=1e-4,
+    )
+    return math.exp(log_noise)

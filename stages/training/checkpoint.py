@@ -1,0 +1,79 @@
+"""A training run on disk, so that another can continue it. Loading never executes code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stages.files import read_json, write_json
+from stages.privacy.events import Steps, from_json, to_json
+from stages.training.dp_sgd import PrivateTraining
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that continuing needs to know of a run.
+
+    Attributes:
+        history: every step that the weights have ever seen, oldest first.
+        epochs: the released rows of the per-epoch table.
+        about: what has to be the same in the run that continues (architecture, schema, split),
+            whether it was a simulation, and whether the table changed on the way to it.
+        tensors: `weights`, `momentum` and `average` (of the weights), each a vector.
+        run: id of the run in the privacy ledger; None for a simulation.
+    """
+
+    run: str | None
+    history: Sequence[Steps]
+    epochs: Sequence[Mapping[str, float]]
+    about: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint into `folder`."""
+        save_file(dict(self.tensors), folder / "state.safetensors")
+        content = {
+            "run": self.run,
+            "history": to_json(self.history),
+            "epochs": list(self.epochs),
+            "about": dict(self.about),
+        }
+        write_json(folder / "history.json", content)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Checkpoint":
+        """Read the checkpoint that `save` wrote."""
+        content = read_json(folder / "history.json")
+        return cls(
+            run=content["run"],
+            history=[event for event in from_json(content["history"]) if isinstance(event, Steps)],
+            epochs=content["epochs"],
+            about=content["about"],
+            tensors=load_file(folder / "state.safetensors"),
+        )
+
+
+def state_of(training: PrivateTraining) -> dict[str, Tensor]:
+    """Return weights, momentum and averaged weights of a run, each one vector."""
+    weights = training.weights
+    buffer = training.optimizer.state[weights].get("momentum_buffer")  # SGD has none at momentum 0
+    return {
+        "weights": weights.detach(),
+        "momentum": torch.zeros_like(weights) if buffer is None else buffer,
+        "average": training.average_weights.detach(),
+    }
+
+
+@torch.no_grad()
+def restore(training: PrivateTraining, checkpoint: Checkpoint) -> None:
+    """Put a run that has not started where the checkpoint's run ended."""
+    momentum = checkpoint.tensors["momentum"].clone()
+    training.weights.copy_(checkpoint.tensors["weights"])
+    training.average_weights.copy_(checkpoint.tensors["average"])
+    training.optimizer.state[training.weights]["momentum_buffer"] = momentum
+    training.past_steps = sum(run.steps for run in checkpoint.history)
+    training.past_epochs = len(checkpoint.epochs)

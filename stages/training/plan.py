@@ -1,0 +1,125 @@
+"""One frozen object from which sampling, noise, normalisation and accounting all derive."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.errors import UserError
+from stages.privacy.events import Steps
+from stages.training.accounting import effective_noise_multiplier
+from stages.training.calibration import calibrate
+
+# How far the declared size of the training side may be from the true one.
+DECLARED_SIZE_TOLERANCE = 0.2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the training mechanism will do, fixed before it sees a row.
+
+    Attributes:
+        train_size: rows on the training side as declared in public.
+        sample_rate: chance of each row to be in a step's batch, in (0, 1].
+        steps: how many steps are taken, whatever their batches hold.
+        expected_batch_size: public divisor of every sum, `sample_rate * train_size`.
+        noise_multiplier: σ; the noise added to a sum of gradients has deviation σ·max_grad_norm.
+        metric_noise_multiplier: σₘ; noise of each of the step's two metric sums at sensitivity 1.
+        max_grad_norm: C; the most that one row moves the sum of gradients, in L2 norm.
+        delta: δ of the guarantee.
+        unit, neighbouring: whom the guarantee protects, and against which change of the table.
+    """
+
+    train_size: int
+    sample_rate: float
+    steps: int
+    expected_batch_size: float
+    noise_multiplier: float
+    metric_noise_multiplier: float
+    max_grad_norm: float
+    delta: float
+    unit: str = "one row"
+    neighbouring: str = "add or remove one row"
+
+    @property
+    def effective_noise_multiplier(self) -> float:
+        """σ of the one Gaussian mechanism that gradient and metrics of a step are together."""
+        return effective_noise_multiplier(self.noise_multiplier, self.metric_noise_multiplier)
+
+    @property
+    def planned(self) -> Steps:
+        """The plan as the accountants see it."""
+        return Steps(self.effective_noise_multiplier, self.sample_rate, self.steps)
+
+    @property
+    def epoch_ends(self) -> list[int]:
+        """The number of steps after which each epoch is over; the last one is `steps`."""
+        epochs = max(1, round(self.steps * self.sample_rate))
+        return [round(self.steps * (epoch + 1) / epochs) for epoch in range(epochs)]
+
+
+def make_plan(
+    *,
+    train_size: int,
+    batch_size: int,
+    epochs: float,
+    max_grad_norm: float,
+    target_epsilon: float,
+    target_delta: float,
+    metric_noise_ratio: float,
+    past: Sequence[Steps] = (),
+) -> Plan:
+    """Return the plan whose noise is just enough for `target_epsilon`, what is past included.
+
+    Raises:
+        UserError: `batch_size` exceeds `train_size`, δ is too large for the table, or the target is
+            too small for the steps asked or used up by the past.
+    """
+    if batch_size > train_size:
+        raise UserError(
+            f"params.yaml: `batch_size` should be at most `train_size` ({train_size}), but is "
+            f"{batch_size}. Lower `batch_size`; equal to `train_size` is full batch."
+        )
+    # The true size may exceed the declared one by as much as the tolerance allows.
+    largest_delta = (1 - DECLARED_SIZE_TOLERANCE) / train_size
+    if target_delta >= largest_delta:
+        raise UserError(
+            "params.yaml: `target_delta` should be below 0.8 / `train_size` = "
+            f"{largest_delta:.2g}, but is {target_delta:g}: publishing a random row would "
+            "satisfy it. Lower `target_delta`, to 1e-5 or less."
+        )
+    sample_rate = batch_size / train_size
+    steps = max(1, round(epochs / sample_rate))
+    effective = calibrate(
+        target_epsilon, delta=target_delta, sample_rate=sample_rate, steps=steps, past=past
+    )
+    # From σ_eff⁻² = σ⁻² + 2·σₘ⁻² with σₘ = ratio·σ.
+    noise_multiplier = effective * (1 + 2 / metric_noise_ratio**2) ** 0.5
+    return Plan(
+        train_size=train_size,
+        sample_rate=sample_rate,
+        steps=steps,
+        expected_batch_size=sample_rate * train_size,
+        noise_multiplier=noise_multiplier,
+        metric_noise_multiplier=noise_multiplier * metric_noise_ratio,
+        max_grad_norm=max_grad_norm,
+        delta=target_delta,
+    )
+
+
+def public_train_size(declared: int | None, true_size: int) -> int:
+    """Return the size of the training side that the plan may use.
+
+    A declared size is public. Without one the true count is used, and ε does not protect it.
+
+    Raises:
+        UserError: the declared size is more than 20 % off. The message does not tell the true one.
+    """
+    if declared is None:
+        return true_size
+    if abs(declared - true_size) > DECLARED_SIZE_TOLERANCE * true_size:
+        side = "above" if declared > true_size else "below"
+        raise UserError(
+            f"params.yaml: `train_size` should be within {DECLARED_SIZE_TOLERANCE:.0%} of the "
+            f"number of training rows, but {declared} is {side} that. Count your table's rows "
+            "and multiply by 1 - `test_fraction`, then round."
+        )
+    return declared

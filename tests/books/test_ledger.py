@@ -1,0 +1,348 @@
+"""The privacy ledger: append-only, exact, and never showing less than was drawn."""
+
+import math
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stages.books.store import Ledger, same_people
+from stages.errors import UserError
+from stages.privacy.events import (
+    BestOfMany,
+    DiscreteLaplace,
+    Event,
+    Steps,
+    from_json,
+    to_json,
+)
+from stages.privacy.history import Spend, total_epsilon
+from stages.privacy.renyi import ORDERS, epsilon_renyi
+from stages.training.accounting import account
+from tests.conftest import ROOT, copy_project
+
+DELTA = 1e-5
+TRAIN = Spend("patients.csv", "abc", "0.2 by seed 0", "train", (Steps(6.0, 1.0, 20),), 3.1, DELTA)
+TEST = replace(TRAIN, side="test", events=(DiscreteLaplace(1.0),), epsilon=1.0)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def rdp_epsilon(rho):
+    """ε at DELTA of divergence α·ρ at each order α.
+
+    Canonne, Kamath & Steinke 2020, "The Discrete Gaussian for Differential Privacy", prop. 12:
+    ε = min over α of αρ + log(1 - 1/α) - log(δα) / (α - 1).
+    """
+    alphas = np.array(ORDERS)
+    return min(alphas * rho + np.log(1 - 1 / alphas) - np.log(DELTA * alphas) / (alphas - 1))
+
+
+# --- totals ----------------------------------------------------------------------------------
+
+
+def test_gaussian_runs_of_any_noise_add_up_exactly():
+    # A step at noise σ has divergence α / (2σ²) at order α; 20 at σ = 6 and 5 at σ = 3 add up.
+    rho = 20 / (2 * 6.0**2) + 5 / (2 * 3.0**2)
+    other = replace(TRAIN, events=(Steps(3.0, 1.0, 5),))
+    assert total_epsilon([TRAIN, other], DELTA) == pytest.approx(rdp_epsilon(rho), rel=1e-6)
+
+
+def test_one_planned_run_counts_as_what_it_cost_alone():
+    assert total_epsilon([TRAIN], DELTA) == 3.1
+    assert total_epsilon([TRAIN, TRAIN], DELTA) > 3.1
+
+
+def test_a_planned_run_counts_by_divergence_where_delta_is_smaller():
+    # 3.1 holds at δ = 1e-5; at 1e-7 only the divergence says what it is.
+    assert total_epsilon([TRAIN], 1e-7) == epsilon_renyi(TRAIN.events, 1e-7) > 3.1
+
+
+def test_sides_of_one_split_compose_in_parallel():
+    assert total_epsilon([TRAIN, TEST], DELTA) == 3.1
+    assert total_epsilon([replace(TRAIN, epsilon=0.5), TEST], DELTA) == 1.0
+
+
+def test_another_split_adds_up_because_everybody_is_dealt_anew():
+    elsewhere = replace(TEST, split="0.2 by seed 1", events=(DiscreteLaplace(2.0),))
+    separate = total_epsilon([TRAIN, elsewhere], DELTA)
+    assert separate == pytest.approx(
+        epsilon_renyi([*TRAIN.events, *elsewhere.events], DELTA), rel=1e-9
+    )
+    assert separate > max(3.1, 2.0)
+
+
+def test_an_edited_table_adds_up_because_an_edited_row_may_change_sides():
+    edited = replace(TEST, fingerprint="edited", events=(DiscreteLaplace(2.0),))
+    both = epsilon_renyi([*TRAIN.events, *edited.events], DELTA)
+    assert total_epsilon([TRAIN, edited], DELTA) == pytest.approx(both, rel=1e-9)
+    assert total_epsilon([TRAIN, replace(edited, fingerprint="abc")], DELTA) == 3.1
+
+
+def test_pure_epsilons_add_up():
+    # k releases at ε are kε-private at any δ; the divergence at the largest order comes close.
+    total = epsilon_renyi([DiscreteLaplace(0.5)] * 4, DELTA)
+    assert 1.9 < total < 2.01
+
+
+def test_the_best_of_many_costs_less_than_all_and_more_than_one():
+    once, everything = epsilon_renyi(TRAIN.events, DELTA), epsilon_renyi(TRAIN.events * 10, DELTA)
+    best = epsilon_renyi([BestOfMany(TRAIN.events, 10.0, 1.0)], DELTA)
+    assert once < best < everything
+
+
+def test_events_survive_json():
+    events: list[Event] = [
+        Steps(1.5, 0.1, 7),
+        BestOfMany((DiscreteLaplace(0.5), Steps(2.0, 1.0, 1)), 5.0, 1.0),
+    ]
+    assert from_json(to_json(events)) == events
+
+
+# --- entries ---------------------------------------------------------------------------------
+
+
+def test_a_spend_counts_from_its_reservation_on(ledger):
+    run = ledger.reserve(TRAIN, None)
+    assert "ε = 3.100" in ledger.summary(TRAIN, None)
+    assert [entry.settled for entry in ledger.entries()] == [False]
+    ledger.settle(run, TRAIN.events)
+    assert [entry.settled for entry in ledger.entries()] == [True]
+    assert ledger.entries()[0].spend == TRAIN
+
+
+def test_a_struck_entry_stays_on_record_and_counts_no_more(ledger):
+    ledger.reserve(TRAIN, None)
+    ledger.strike(1, "the disk was wiped before anybody looked")
+    (entry,) = ledger.entries()
+    assert entry.struck == "the disk was wiped before anybody looked"
+    assert "ε = 0.000" in ledger.summary(TRAIN, None)
+    with pytest.raises(UserError, match="struck already"):
+        ledger.strike(1, "again")
+    with pytest.raises(UserError, match="no such entry"):
+        ledger.strike(7, "why not")
+
+
+@pytest.mark.parametrize("change", ["UPDATE entries SET epsilon = 0", "DELETE FROM entries"])
+def test_history_cannot_be_rewritten(ledger, change):
+    ledger.reserve(TRAIN, None)
+    connection = sqlite3.connect(ledger.path)
+    with connection, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute(change)
+    assert ledger.entries()[0].spend == TRAIN
+
+
+@pytest.mark.parametrize(
+    ("data", "fingerprint", "same"),
+    [
+        ("patients.csv", "changed", True),
+        ("renamed.csv", "abc", True),
+        ("renamed again.csv", "changed too", True),
+        ("others.csv", "xyz", False),
+    ],
+)
+def test_people_are_known_by_file_or_content(ledger, data, fingerprint, same):
+    ledger.reserve(TRAIN, None)
+    ledger.reserve(replace(TRAIN, data="renamed again.csv", fingerprint="abc"), None)
+    assert bool(same_people(ledger.entries(), data, fingerprint)) == same
+
+
+# --- the budget ------------------------------------------------------------------------------
+
+
+def test_a_run_beyond_the_budget_is_refused_with_the_way_on(ledger):
+    ledger.reserve(TRAIN, 5.0)
+    with pytest.raises(UserError) as refused:
+        ledger.reserve(TRAIN, 4.0)
+    message = str(refused.value)
+    for words in ("`privacy_budget` is 4", "3.100 of it is spent", "No noise was drawn"):
+        assert words in message
+    # What it names as possible is possible, and not much more is.
+    (possible,) = map(float, re.findall(r"lower the run's ε to about ([\d.]+)", message))
+    quieter = replace(TRAIN, events=(Steps(6.0 * 3.1 / possible, 1.0, 20),))
+    assert total_epsilon([TRAIN, quieter], DELTA) == pytest.approx(4.0, rel=0.1)
+    assert len(ledger.entries()) == 1
+
+
+def test_a_run_that_fits_exactly_is_allowed(ledger):
+    ledger.reserve(TRAIN, 3.1)
+    with pytest.raises(UserError, match="nothing is left"):
+        ledger.reserve(TRAIN, 3.1)
+
+
+RESERVE = """
+import sys
+from stages.books.store import Ledger
+from stages.errors import UserError
+from tests.test_ledger import TRAIN
+sys.stdin.readline()
+try:
+    Ledger().reserve(TRAIN, float(sys.argv[1]))
+    print("reserved")
+except UserError:
+    print("refused")
+"""
+
+
+def test_parallel_processes_never_exceed_the_budget_together(tmp_path):
+    budget = total_epsilon([TRAIN] * 5, DELTA)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RESERVE, str(budget)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(8)
+    ]  # fmt: skip
+    # All have imported what they need before any is told to go.
+    with ThreadPoolExecutor(len(processes)) as crowd:
+        printed = list(crowd.map(lambda process: process.communicate("go\n")[0].strip(), processes))
+    assert sorted(printed) == ["refused"] * 3 + ["reserved"] * 5
+    entries = Ledger(tmp_path / "privacy-ledger.sqlite").entries()
+    assert total_epsilon([entry.spend for entry in entries], DELTA) <= budget
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def damaged(path, how):
+    content = path.read_bytes()
+    match how:
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("ten experiments, all free\n")
+        case "foreign":
+            path.unlink()
+            with sqlite3.connect(path) as connection:
+                connection.execute("CREATE TABLE entries (number INTEGER)")
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "text", "foreign"])
+def test_a_file_that_is_no_ledger_is_refused_and_kept(ledger, how):
+    ledger.reserve(TRAIN, None)
+    damaged(ledger.path, how)
+    before = ledger.path.read_bytes()
+    for act in (ledger.entries, lambda: ledger.reserve(TRAIN, None)):
+        with pytest.raises(UserError, match="expected the privacy ledger"):
+            act()
+    assert ledger.path.read_bytes() == before
+
+
+# --- kill -9 ---------------------------------------------------------------------------------
+
+KILLS = 50
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory):
+    """A prepared project in which training is short."""
+    project = copy_project(tmp_path_factory.mktemp("victim") / "project")
+    project.set(epochs=2, hidden_sizes="[8]")
+    project.stage("preprocess")
+    return project
+
+
+@pytest.fixture(scope="module")
+def train_until(victim):
+    """Return a function that trains in a forked process, killed at its n-th call of our code.
+
+    What costs seconds and draws nothing, the accounting, is done once beforehand. Every draw leaves
+    a byte in the file `drawn` before it happens. The function returns how many calls the process
+    made if it lived to its end, and None if it was killed.
+    """
+    from stages import train
+    from stages.params import load_params
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(victim.folder)
+        params = load_params()
+        plan = train.plan_for(params, params.train_size or 0)
+    spent = account([plan.planned], plan.delta, params.target_epsilon)
+
+    def child(calls, report):
+        os.chdir(victim.folder)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        cheap = {
+            "plan_for": lambda *_: plan,
+            "account": lambda *_, **__: spent,
+            "epsilon_curve": lambda *_: [spent.epsilon] * 2,
+            "epsilon_renyi": lambda *_: spent.epsilon,
+        }
+        for name, function in cheap.items():
+            setattr(train, name, function)
+        made = 0
+
+        def count(frame, event, _):
+            nonlocal made
+            if event != "call" or "/stages/" not in frame.f_code.co_filename:
+                return
+            if frame.f_code.co_name == "poisson_batch":
+                os.close(os.open("drawn", os.O_CREAT))
+            made += 1
+            if made == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
+        train.main()
+        sys.setprofile(None)
+        os.write(report, str(made).encode())
+
+    def fork(calls):
+        reading, writing = os.pipe()
+        process = os.fork()
+        if process == 0:
+            try:
+                child(calls, writing)
+            finally:
+                os._exit(0)
+        os.close(writing)
+        _, status = os.waitpid(process, 0)
+        with os.fdopen(reading) as report:
+            made = report.read()
+        assert os.WIFSIGNALED(status) or made
+        return int(made) if made else None
+
+    return fork
+
+
+def entries_of(project):
+    return Ledger(project.folder / "privacy-ledger.sqlite").entries()
+
+
+def test_whenever_training_is_killed_the_ledger_shows_what_was_drawn(victim, train_until):
+    drawn = victim.folder / "drawn"
+    calls = train_until(math.inf)
+    seen = {False: 0, True: 0}
+    for moment in np.random.default_rng(0).integers(1, calls, KILLS):
+        before = len(entries_of(victim))
+        drawn.unlink()
+        assert train_until(int(moment)) is None
+        seen[drawn.exists()] += 1
+        if drawn.exists():
+            assert len(entries_of(victim)) == before + 1
+        else:
+            drawn.touch()
+    # The moments were before the first draw and after it, or this shows nothing.
+    assert min(seen.values()) > 0
+    assert train_until(math.inf)
+    assert entries_of(victim)[-1].settled
+
+
+def test_after_a_kill_dvc_repro_finishes(victim, train_until):
+    victim.run("git", "init", "--quiet")
+    assert train_until(train_until(math.inf) - 10) is None
+    victim.run("dvc", "repro")
+    assert (victim.folder / "plots/training.png").exists()

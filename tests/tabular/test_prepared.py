@@ -1,0 +1,91 @@
+"""The prepared arrays on disk."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.errors import UserError
+from stages.tabular.prepared import SIDES, load_schema, load_side, side_writer
+from stages.tabular.schema import Schema
+from tests.tabular.conftest import SAMPLE_SCHEMA
+
+SCHEMA = Schema.load(SAMPLE_SCHEMA)
+WIDTH = len(SCHEMA.feature_names)
+
+
+def some_rows(count, seed=0):
+    source = np.random.default_rng(seed)
+    features = source.uniform(-1, 1, (count, WIDTH)).astype(np.float32)
+    return features, source.integers(0, 2, count)
+
+
+def write(folder, sides, cuts=()):
+    folder.mkdir(exist_ok=True)
+    with side_writer(folder, SCHEMA) as append:
+        for side, (features, labels) in sides.items():
+            pieces = zip(np.split(features, cuts), np.split(labels, cuts), strict=True)
+            for some_features, some_labels in pieces:
+                append(side, some_features, some_labels)
+
+
+def test_what_is_written_is_read(tmp_path):
+    sides = {"train": some_rows(100), "test": some_rows(30, seed=1)}
+    write(tmp_path / "prepared", sides)
+    for side in SIDES:
+        features, labels = load_side(tmp_path / "prepared", side)
+        np.testing.assert_array_equal(features, sides[side][0], strict=True)
+        np.testing.assert_array_equal(labels, sides[side][1], strict=True)
+    assert load_schema(tmp_path / "prepared") == SCHEMA
+
+
+def test_arrays_are_mapped_and_read_only(tmp_path):
+    write(tmp_path / "prepared", {"train": some_rows(10)})
+    for array in load_side(tmp_path / "prepared", "train"):
+        assert isinstance(array, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_files_are_plain_npy(tmp_path):
+    features, labels = some_rows(10)
+    write(tmp_path / "prepared", {"train": (features, labels)})
+    for name, array in (("features", features), ("labels", labels)):
+        np.save(tmp_path / "plain.npy", array)
+        written = (tmp_path / f"prepared/train_{name}.npy").read_bytes()
+        assert written == (tmp_path / "plain.npy").read_bytes()
+
+
+@given(st.lists(st.integers(0, 1000), max_size=8).map(sorted))
+def test_bytes_do_not_depend_on_the_batches(tmp_path_factory, cuts):
+    folder = tmp_path_factory.mktemp("store")
+    sides = {"train": some_rows(1000), "test": some_rows(1000, seed=1)}
+    write(folder / "whole", sides)
+    write(folder / "pieces", sides, cuts)
+    for path in (folder / "whole").iterdir():
+        assert path.read_bytes() == (folder / "pieces" / path.name).read_bytes()
+
+
+def test_a_side_without_rows_is_readable(tmp_path):
+    write(tmp_path / "prepared", {})
+    features, labels = load_side(tmp_path / "prepared", "test")
+    assert features.shape == (0, WIDTH)
+    assert labels.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("features", "says"),
+    [
+        (np.zeros((5, WIDTH + 1), np.float32), rf"expected rows of \({WIDTH},\) <f4"),
+        (np.zeros((5, WIDTH), np.float64), "got .* float64"),
+    ],
+)
+def test_rows_of_another_shape_or_type_are_refused(tmp_path, features, says):
+    with pytest.raises(ValueError, match=says), side_writer(tmp_path, SCHEMA) as append:
+        append("train", features, np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("load", [load_schema, lambda folder: load_side(folder, "train")])
+def test_a_folder_that_is_not_prepared_is_refused(tmp_path, load):
+    with pytest.raises(UserError, match=r"no such file.*dvc repro preprocess"):
+        load(tmp_path / "nowhere")

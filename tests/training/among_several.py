@@ -1,0 +1,86 @@
+"""One of several processes that train together; run by torchrun from test_processes."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from stages.model.perceptron import Architecture
+from stages.training import dp_sgd
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.network import build_network
+from stages.training.noise import random_source
+from stages.training.plan import Plan
+from stages.training.processes import Processes
+
+ROWS = 30
+STEPS = 40
+# One row a step on average, so that most steps find one of two shards empty, and many both.
+PLAN = Plan(
+    train_size=ROWS,
+    sample_rate=1 / ROWS,
+    steps=STEPS,
+    expected_batch_size=1.0,
+    noise_multiplier=1.3,
+    metric_noise_multiplier=6.5,
+    max_grad_norm=0.7,
+    delta=1e-5,
+)
+# The whole table in each step, and no noise worth mentioning.
+EXACT = replace(PLAN, sample_rate=1.0, steps=3, noise_multiplier=1e-9)
+
+
+def train(plan, rows, processes, seed=None):
+    """Return a finished training, and after each step the weights and the gradient applied."""
+    source = np.random.default_rng(0)
+    features = source.uniform(-1, 1, (rows, 6)).astype(np.float32)
+    training = PrivateTraining(
+        build_network(Architecture(6, 3, (8, 5), "relu"), init_seed=1),
+        features,
+        source.integers(0, 3, rows),
+        plan,
+        random_source(seed, processes.rank),
+        classes=3,
+        learning_rate=0.1,
+        momentum=0.5,
+        average_decay=0.9,
+        processes=processes,
+    )
+    weights: list = []
+    gradients: list = []
+    (vector,) = training.optimizer.params
+
+    def remember(*_):
+        weights.append(vector.detach().numpy().copy())
+        gradients.append(vector.grad.numpy().copy())
+
+    training.optimizer.original_optimizer.register_step_post_hook(remember)
+    for _ in training.epochs():
+        pass
+    return training, np.array(weights), np.array(gradients)
+
+
+def main():
+    folder = Path(sys.argv[1])
+    processes = Processes.join()
+    threadpool_limits(1)
+    training, weights, _ = train(PLAN, ROWS, processes)
+    training.monitors.require_passed(training.history)
+    _, _, noise = train(PLAN, 0, processes)
+    dp_sgd.CHUNK_ROWS = 7
+    _, exact, _ = train(EXACT, ROWS, processes, seed=5)
+    np.savez(
+        folder / f"{processes.rank}.npz",
+        weights=weights,
+        own_rows=training.monitors.own_rows,
+        batch_sizes=training.monitors.batch_sizes,
+        history=[vars(steps) for steps in training.history],
+        noise=noise * PLAN.expected_batch_size / (PLAN.noise_multiplier * PLAN.max_grad_norm),
+        exact=exact,
+    )
+
+
+if __name__ == "__main__":
+    main()
