@@ -1,0 +1,56 @@
+"""What a stage leaves behind as metrics: a few headline numbers, and all that they rest on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from stages.files import read_json, write_json
+
+
+class Result(BaseModel):
+    """A metrics file, of which a subclass alone knows the keys.
+
+    DVC's tables have a column for each number that they find, so the file has few of them; all else
+    stands in a list of one, `evidence`, of which DVC makes no columns.
+
+    Attributes:
+        path: where the file is, from the folder of a run.
+        headline: names of the columns, and the attributes that they show.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: ClassVar[Path]
+    headline: ClassVar[Mapping[str, str]]
+
+    @classmethod
+    def read(cls, folder: Path = Path()) -> Self:
+        """Read the result of the run whose files are in `folder`.
+
+        Raises:
+            UserError: there is none.
+        """
+        return cls.of(read_json(folder / cls.path))
+
+    def write(self, folder: Path = Path()) -> None:
+        """Write the result to where `read` finds it."""
+        shown = {name: getattr(self, attribute) for name, attribute in self.headline.items()}
+        write_json(folder / self.path, {**shown, "evidence": [self.model_dump(mode="json")]})
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Return the result that a metrics file of any age holds."""
+        return cls.model_validate(evidence_in(content) or cls.from_version_1(content))
+
+    @classmethod
+    def from_version_1(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the evidence of a file in which every number was a column."""
+        return content
+
+
+def evidence_in(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what a metrics file rests on, or None if it is of version 1."""
+    (evidence,) = content.get("evidence", [None])
+    return evidence
