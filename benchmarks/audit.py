@@ -35,18 +35,31 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.errors import BrokenGuaranteeError, UserError, run
+from stages.commands import run
+from stages.errors import BrokenGuaranteeError, UserError
 from stages.model.perceptron import Architecture, Array
 from stages.params import load_params
 from stages.privacy.events import Steps
 from stages.privacy.renyi import dp_event
-from stages.tabular.prepared import load_side
-from stages.train import PREPARED, architecture_for, plan_for, settings_for
+from stages.tabular.prepared import Prepared, Side
+from stages.training.auto import Settings
 from stages.training.dp_sgd import PrivateTraining
-from stages.training.gradients import clipped_sum_function
-from stages.training.network import build_network
+from stages.training.gradients import ClippedSumFunction
+from stages.training.network import as_arrays, build_network
 from stages.training.noise import random_source
-from stages.training.plan import Plan
+from stages.training.plan import Plan, public_train_size
+from stages.training.setup import architecture, settle
+
+# The weights stay where they start, and the noise is what is looked at.
+STANDING_STILL = Settings(
+    batch_size=0,
+    epochs=0,
+    learning_rate=0.0,
+    momentum=0.0,
+    max_grad_norm=0.0,
+    average_decay=0.0,
+    activation="",
+)
 
 # A mechanism that is as private as claimed is refuted in at most 1 of 20 audits.
 CONFIDENCE = 0.95
@@ -222,14 +235,10 @@ class Subject:
     def training(self, source: np.random.Generator) -> PrivateTraining:
         return PrivateTraining(
             self.model(),
-            self.features,
-            self.labels,
+            Side(self.features, self.labels),
             self.plan,
+            STANDING_STILL,
             source,
-            classes=self.shape.classes,
-            learning_rate=0.0,
-            momentum=0.0,
-            average_decay=0.0,
         )
 
     def with_rows(self, features: Features, labels: Labels) -> "Subject":
@@ -265,7 +274,7 @@ def audit_step(subject: Subject, repetitions: int, source: np.random.Generator) 
     model = subject.model()
     # The worst answer, so that the canary's loss is clipped, too.
     label = model(torch.from_numpy(features)).argmin(1).numpy()
-    added = clipped_sum_function(model)(features, label, plan.max_grad_norm).gradient
+    added = ClippedSumFunction(as_arrays(model))(features, label, plan.max_grad_norm).gradient
 
     without = _step_signals(without_it, added, source)
     with_canary = _step_signals(without_it.with_rows(features, label), added, source)
@@ -426,10 +435,11 @@ def findings(subject: Subject, source: np.random.Generator, *, quick: bool) -> I
 
 def configured_subject() -> Subject:
     """Return the training of a new run by params.yaml on the prepared table."""
-    params = load_params()
-    features, labels = load_side(PREPARED, "train")
-    shape = architecture_for(params, settings_for(params, len(labels)).activation)
-    return Subject(features, labels, shape, plan_for(params, len(labels)), params.init_seed)
+    params, table = load_params(), Prepared.open()
+    features, labels = table.train
+    settings, plan = settle(params, table, public_train_size(params.train_size, len(labels)))
+    shape = architecture(params, table, settings)
+    return Subject(features, labels, shape, plan, params.init_seed)
 
 
 def main() -> None:
@@ -463,4 +473,4 @@ def _require_as_expected(found: list[Finding]) -> None:
 
 
 if __name__ == "__main__":
-    run(main, outputs_hint=False)
+    run(main)

@@ -15,89 +15,75 @@ from tqdm import tqdm
 from stages.model.perceptron import predict_probabilities
 from stages.params import Params, load_params
 from stages.privacy.events import Steps
-from stages.tabular.prepared import load_side
-from stages.train import PREPARED, architecture_for, plan_for, settings_for
+from stages.tabular.prepared import Prepared
 from stages.training.auto import Settings
-from stages.training.checkpoint import Checkpoint, restore, state_of
+from stages.training.checkpoint import Checkpoint, state_of
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays, build_network
 from stages.training.noise import random_source
+from stages.training.past import Past
 from stages.training.plan import Plan
+from stages.training.setup import architecture, settle
 
 RUNS = 20
 
 
 def main() -> None:
-    params = load_params()
+    params, table = load_params(), Prepared.open()
     threadpool_limits(1)
-    settings = settings_for(params, params.train_size or 0)
-    whole = plan_for(params, params.train_size or 0)
+    settings, whole = settle(params, table, params.train_size or 0)
     without_curves = replace(
         whole,
         noise_multiplier=whole.effective_noise_multiplier,
         metric_noise_multiplier=1e9,
     )
     plans = {
-        "new run": [(whole, settings)],
-        "new run that keeps its curves to itself": [(without_curves, settings)],
-        "continued, ε = 1, 2, then the target": list(_continued(params)),
+        "new run": [(settings, whole)],
+        "new run that keeps its curves to itself": [(settings, without_curves)],
+        "continued, ε = 1, 2, then the target": list(_continued(params, table)),
     }
     print(f"{RUNS} simulated runs each, mean ± standard error, at ε = {params.target_epsilon:g}")
     print(f"{'':42}{'accuracy':>18}{'log loss':>18}")
     for name, sequence in plans.items():
         figures = np.array(
-            [_run(params, sequence, seed) for seed in tqdm(range(RUNS), disable=None)]
+            [_run(params, table, sequence, seed) for seed in tqdm(range(RUNS), disable=None)]
         )
         mean, error = figures.mean(axis=0), figures.std(axis=0, ddof=1) / RUNS**0.5
         cells = [f"{m:.4f} ± {e:.4f}" for m, e in zip(mean, error, strict=True)]
         print(f"{name:42}{cells[0]:>18}{cells[1]:>18}")
 
 
-def _continued(params: Params) -> Iterator[tuple[Plan, Settings]]:
-    """Yield plans and settings of three runs of which each goes on from the one before."""
+def _continued(params: Params, table: Prepared) -> Iterator[tuple[Settings, Plan]]:
+    """Yield settings and plans of three runs of which each goes on from the one before."""
     past: list[Steps] = []
     for epsilon in (1.0, 2.0, params.target_epsilon):
         stage = params.model_copy(update={"target_epsilon": epsilon})
-        settings = settings_for(stage, params.train_size or 0, past)
-        plan = plan_for(stage, params.train_size or 0, past)
+        settings, plan = settle(stage, table, params.train_size or 0, past)
         past.append(plan.planned)
-        yield plan, settings
+        yield settings, plan
 
 
-def _run(params: Params, plans: Sequence[tuple[Plan, Settings]], seed: int) -> tuple[float, float]:
+def _run(
+    params: Params, table: Prepared, plans: Sequence[tuple[Settings, Plan]], seed: int
+) -> tuple[float, float]:
     """Train by the plans one after the other; return exact test accuracy and log loss."""
-    checkpoint = None
-    for number, (plan, settings) in enumerate(plans):
-        training = _training(params, plan, settings, seed=1000 * number + seed)
-        if checkpoint:
-            restore(training, checkpoint)
+    past = Past()
+    for number, (settings, plan) in enumerate(plans):
+        network = build_network(architecture(params, table, settings), params.init_seed)
+        source = random_source(1000 * number + seed)
+        training = PrivateTraining(network, table.train, plan, settings, source)
+        past.restore_into(training)
         for _ in training.epochs():
             pass
-        history = [*(checkpoint.history if checkpoint else ()), *training.history]
-        checkpoint = Checkpoint(None, history, [], {}, state_of(training))
-    features, labels = load_side(PREPARED, "test")
+        history = [*past.history, *training.history]
+        past = Past(Checkpoint(None, history, [], {}, state_of(training)), commit="simulated")
+    features, labels = table.test
     probabilities = np.concatenate(
         list(predict_probabilities(as_arrays(training.average), features))
     )
     return (
         float(accuracy_score(labels, probabilities.argmax(axis=1))),
         float(log_loss(labels, probabilities)),
-    )
-
-
-def _training(params: Params, plan: Plan, settings: Settings, seed: int) -> PrivateTraining:
-    features, labels = load_side(PREPARED, "train")
-    shape = architecture_for(params, settings.activation)
-    return PrivateTraining(
-        build_network(shape, params.init_seed),
-        features,
-        labels,
-        plan,
-        random_source(seed),
-        classes=shape.classes,
-        learning_rate=settings.learning_rate,
-        momentum=settings.momentum,
-        average_decay=settings.average_decay,
     )
 
 

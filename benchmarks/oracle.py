@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.suite import HIDDEN_SIZES, Probabilities, Task
 from stages.model.perceptron import count_weights, predict_probabilities
-from stages.tabular.prepared import Features
+from stages.tabular.prepared import Features, Side
 from stages.training import auto
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
@@ -77,13 +77,7 @@ class Recipe:
 def default_recipe(task: Task) -> Recipe:
     """Return what `auto` chooses for a task's public numbers."""
     rows = len(task.y)
-    chosen = auto.choose(
-        train_size=rows,
-        features=task.x.shape[1],
-        weights=count_weights([task.x.shape[1], *HIDDEN_SIZES, task.classes]),
-        target_epsilon=task.epsilon,
-        target_delta=task.delta,
-    )
+    chosen = auto.choose(_public(task))
     return Recipe(
         chosen.batch_size,
         max(1, round(chosen.epochs * rows / chosen.batch_size)),
@@ -93,6 +87,17 @@ def default_recipe(task: Task) -> Recipe:
         chosen.average_decay,
         chosen.activation,
         is_default=True,
+    )
+
+
+def _public(task: Task) -> auto.PublicNumbers:
+    features = task.x.shape[1]
+    return auto.PublicNumbers(
+        train_size=len(task.y),
+        features=features,
+        weights=count_weights([features, *HIDDEN_SIZES, task.classes]),
+        target_epsilon=task.epsilon,
+        target_delta=task.delta,
     )
 
 
@@ -126,15 +131,18 @@ def _recipe(default: Recipe, rows: int, path: float, clip: float, activation: st
 
 def plan_of(recipe: Recipe, task: Task) -> Plan:
     """Return the plan whose noise is just enough for the task's ε."""
-    rows = len(task.y)
-    return make_plan(
-        train_size=rows,
+    return make_plan(_public(task), _settings(recipe, len(task.y)), METRIC_NOISE_RATIO)
+
+
+def _settings(recipe: Recipe, rows: int) -> auto.Settings:
+    return auto.Settings(
         batch_size=recipe.batch_size,
         epochs=recipe.steps * recipe.batch_size / rows,
+        learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum,
         max_grad_norm=recipe.clip,
-        target_epsilon=task.epsilon,
-        target_delta=task.delta,
-        metric_noise_ratio=METRIC_NOISE_RATIO,
+        average_decay=recipe.average_decay,
+        activation=recipe.activation,
     )
 
 
@@ -166,14 +174,10 @@ def train(task: Task, recipe: Recipe, plan: Plan, noise: int | None = None) -> P
     """
     training = PrivateTraining(
         task.network(recipe.activation),
-        task.x,
-        task.y,
+        Side(task.x, task.y),
         plan,
+        _settings(recipe, len(task.y)),
         random_source(task.seed if noise is None else noise),
-        classes=task.classes,
-        learning_rate=recipe.learning_rate,
-        momentum=recipe.momentum,
-        average_decay=recipe.average_decay,
     )
     for _ in training.epochs():
         pass

@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from stages.model.perceptron import Architecture
-from stages.tabular.prepared import Features, Labels
-from stages.training.auto import AVERAGE_DECAY
+from stages.tabular.prepared import Features, Labels, Side
+from stages.training.auto import AVERAGE_DECAY, Settings
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
 from stages.training.noise import random_source
@@ -68,16 +68,21 @@ def ours(features: Features, labels: Labels, batch_size: int) -> Step:
         max_grad_norm=MAX_GRAD_NORM,
         delta=1e-5,
     )
-    training = PrivateTraining(
-        network(features),
-        features,
-        labels,
-        plan,
-        random_source(None),
-        classes=2,
+    settings = Settings(
+        batch_size=batch_size,
+        epochs=1,
         learning_rate=LEARNING_RATE,
         momentum=MOMENTUM,
+        max_grad_norm=MAX_GRAD_NORM,
         average_decay=AVERAGE_DECAY,
+        activation="relu",
+    )
+    training = PrivateTraining(
+        network(features),
+        Side(features, labels),
+        plan,
+        settings,
+        random_source(None),
     )
     return lambda: training._step(0)
 

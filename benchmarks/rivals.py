@@ -23,7 +23,8 @@ from benchmarks.oracle import predict
 from benchmarks.suite import Probabilities, Task
 from stages.training.calibration import calibrate
 from stages.training.dp_sgd import as_vector
-from stages.training.gradients import clipped_sum_function
+from stages.training.gradients import ClippedSumFunction
+from stages.training.network import as_arrays
 from stages.training.noise import poisson_batch, random_source
 
 # The usual notebook's settings (benchmarks/notebook.py).
@@ -56,7 +57,7 @@ def notebook(task: Task) -> Probabilities:
     noise = _noise_multiplier(task.epsilon, task.delta, batch / rows, steps) * NOTEBOOK_CLIP
     network, source = task.network(), random_source(task.seed)
     weights = as_vector(network)
-    clipped_sum = clipped_sum_function(network)
+    clipped_sum = ClippedSumFunction(as_arrays(network))
     optimizer = torch.optim.Adam([weights], lr=NOTEBOOK_RATE)
     for _ in range(steps):
         chosen = poisson_batch(source, rows, batch / rows)

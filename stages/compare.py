@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.errors import UserError, run
+from stages.commands import run
+from stages.errors import UserError
 from stages.files import read_json, whole_file
 from stages.reporting import figures
 from stages.versions import commit_of, file_at
@@ -97,4 +98,4 @@ def _draw(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, outputs_hint=False)
+    run(main)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from stages.errors import run
+from stages.commands import run_stage
 from stages.evaluation.metrics import Table, possible_cells
 from stages.evaluation.release import CountRelease
 from stages.evaluation.tables import table_of
@@ -18,7 +18,9 @@ from stages.privacy.attack import (
     curve_rows,
     profile_of_counts,
     profile_of_promise,
-    told,
+)
+from stages.privacy.attack import (
+    figures_of as told,
 )
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, from_json
 from stages.reporting import figures
@@ -171,4 +173,4 @@ def _counts(events: Sequence[Event]) -> Iterator[DiscreteLaplace]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main, __doc__)

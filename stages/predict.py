@@ -23,7 +23,8 @@ import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 from threadpoolctl import threadpool_limits
 
-from stages.errors import UserError, run
+from stages.commands import run
+from stages.errors import UserError
 from stages.files import whole_file
 from stages.model.files import load_model
 from stages.model.perceptron import Model, predict_probabilities
@@ -144,4 +145,4 @@ def _predictions(
 
 
 if __name__ == "__main__":
-    run(main, outputs_hint=False)
+    run(main)

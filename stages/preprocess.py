@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from stages.errors import UserError, run
+from stages.commands import run_stage
+from stages.errors import UserError
 from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import encode, labels
 from stages.tabular.people import read_people
-from stages.tabular.prepared import SIDES, Side, side_writer
+from stages.tabular.prepared import SIDES, SideName, side_writer
 from stages.tabular.schema import Schema
 from stages.tabular.split import in_test, split_name
 
@@ -42,9 +43,9 @@ def _source(params: Params, schema: Schema) -> dict[str, Any]:
     }
 
 
-def _prepare(params: Params, schema: Schema, folder: Path) -> dict[Side, set[int]]:
+def _prepare(params: Params, schema: Schema, folder: Path) -> dict[SideName, set[int]]:
     """Fill `folder` and return the classes that each side holds."""
-    seen: dict[Side, set[int]] = {side: set() for side in SIDES}
+    seen: dict[SideName, set[int]] = {side: set() for side in SIDES}
     with side_writer(folder, schema) as append:
         people = read_people(params.data, schema, params.split_seed)
         for batch in _with_progress(people):
@@ -63,7 +64,7 @@ def _with_progress(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch
             bar.update(batch.num_rows)
 
 
-def _refuse_unusable(seen: dict[Side, set[int]], params: Params, schema: Schema) -> None:
+def _refuse_unusable(seen: dict[SideName, set[int]], params: Params, schema: Schema) -> None:
     for side in SIDES:
         if not seen[side]:
             raise UserError(
@@ -81,4 +82,4 @@ def _refuse_unusable(seen: dict[Side, set[int]], params: Params, schema: Schema)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main, __doc__)

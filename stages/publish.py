@@ -17,13 +17,14 @@ from typing import Any
 
 from stages import plot
 from stages.books.store import Ledger
-from stages.errors import UserError, run
+from stages.commands import run
+from stages.errors import UserError
 from stages.evaluation.metrics import metrics_of
 from stages.evaluation.tables import confusion_rows, roc_rows, table_of
 from stages.files import read_csv, whole_folder, write_csv, write_json, write_text
 from stages.model.files import CONTENTS, SUMS, load_model
 from stages.params import Params, load_params
-from stages.privacy.attack import told
+from stages.privacy.attack import figures_of as told
 from stages.privacy.events import DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting import figures
@@ -406,4 +407,4 @@ def _epsilon_of_counts(events: Sequence[Event], delta: float) -> float:
 
 
 if __name__ == "__main__":
-    run(main, outputs_hint=False)
+    run(main)

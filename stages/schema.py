@@ -12,7 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from stages.errors import UserError, run
+from stages.commands import run
+from stages.errors import UserError
 from stages.params import load_params
 from stages.tabular.draft import draft_schema
 from stages.tabular.encode import labels
@@ -100,4 +101,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    run(main, outputs_hint=False)
+    run(main)

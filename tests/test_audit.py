@@ -28,7 +28,7 @@ from benchmarks.audit import (
 from stages.errors import BrokenGuaranteeError, UserError
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.training.gradients import DenseClippedSum
+from stages.training.gradients import ClippedSumFunction
 from stages.training.noise import random_source
 from stages.training.plan import Plan
 
@@ -244,9 +244,9 @@ def test_an_audit_that_misses_the_planted_fault_is_an_error(run_audit, monkeypat
 
 
 def test_clipping_that_does_nothing_is_noticed(subject, monkeypatch):
-    clipped_sum = DenseClippedSum.__call__
+    clipped_sum = ClippedSumFunction.__call__
     monkeypatch.setattr(
-        DenseClippedSum, "__call__", lambda dense, x, y, _: clipped_sum(dense, x, y, 1e9)
+        ClippedSumFunction, "__call__", lambda dense, x, y, _: clipped_sum(dense, x, y, 1e9)
     )
     assert refutes_the_claim_of(subject, audit_step(subject, 300, random_source(7)))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from stages.errors import UserError
@@ -86,48 +87,36 @@ class Ledger:
                     "hold are entered by: python -m stages.ledger rebuild"
                 )
 
-    def reserve(self, spend: Spend, budget: float | None, run: str | None = None) -> str:
-        """Enter a spend before it happens; return the run's id, a new one unless given.
+    def reserve(
+        self, spend: Spend, budget: float | None, run: str | None = None, of: str | None = None
+    ) -> str:
+        """Enter a spend before it happens, and return the id of its run.
+
+        Args:
+            spend: what is about to be released.
+            budget: cap on ε of everything about the same people; None for no cap.
+            run: the id, if it is not to be a new one.
+            of: the id of another run, of which this one is a further part: the ids of parts are
+                that with a number behind it, counting from 1.
 
         Raises:
             UserError: with it the total would exceed `budget`; nothing is entered then.
         """
-        return self._reserve(spend, budget, run or uuid.uuid4().hex, *current_run())
-
-    def restore(self, spend: Spend, run: str, revision: str) -> bool:
-        """Enter a spend that happened long ago; return whether it was missing."""
-        if run in {entry.run for entry in self.entries()}:
-            return False
-        self._reserve(spend, None, run, revision, None)
-        self.settle(run, spend.events)
-        return True
-
-    def _reserve(
-        self,
-        spend: Spend,
-        budget: float | None,
-        run: str,
-        revision: str | None,
-        experiment: str | None,
-    ) -> str:
         with self._writing() as connection:
             if budget is not None:
                 _refuse_beyond(budget, _people(connection, spend), spend)
-            _append(
-                connection,
-                kind="reserve",
-                run=run,
-                data=spend.data,
-                fingerprint=spend.fingerprint,
-                split=spend.split,
-                side=spend.side,
-                events=json.dumps(to_json(spend.events)),
-                epsilon=spend.epsilon,
-                delta=spend.delta,
-                revision=revision,
-                experiment=experiment,
-            )
+            run = _next_part(connection, of) if of else run or uuid.uuid4().hex
+            _append_reservation(connection, spend, run, *current_run())
         return run
+
+    def enter_past(self, spend: Spend, run: str, revision: str) -> bool:
+        """Enter a spend that happened long ago; return whether it was missing."""
+        if run in {entry.run for entry in self.entries()}:
+            return False
+        with self._writing() as connection:
+            _append_reservation(connection, spend, run, revision, None)
+        self.settle(run, spend.events)
+        return True
 
     def settle(self, run: str, events: Sequence[Event]) -> None:
         """Enter that a reserved run has ended, and what it really did."""
@@ -151,6 +140,17 @@ class Ledger:
         """Return every spend, oldest first."""
         with self._connected() as connection:
             return _entries(connection)
+
+    def some_entries(self) -> list[Entry]:
+        """Return every spend, of which there has to be one.
+
+        Raises:
+            UserError: there is none.
+        """
+        entries = self.entries()
+        if not entries:
+            raise UserError("the privacy ledger is empty. Make a run first: dvc repro")
+        return entries
 
     def trial_of(self, tuning: str, spend: Spend) -> Entry:
         """Return the open reservation of a tuning under which `spend` is one trial.
@@ -223,70 +223,6 @@ class Ledger:
             connection.commit()
 
 
-@dataclass(frozen=True)
-class Booking:
-    """A spend that is reserved, to be settled when it has happened.
-
-    Attributes:
-        spend: what was reserved.
-        budget: the cap it was held against.
-        ledger, run: where it is entered and as what; None for a simulation, never released.
-        is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
-    """
-
-    spend: Spend
-    budget: float | None
-    ledger: Ledger | None
-    run: str | None
-    is_trial: bool = False
-
-    def settle(self, events: Sequence[Event]) -> None:
-        """Enter what really ran."""
-        if self.ledger and self.run and not self.is_trial:
-            self.ledger.settle(self.run, events)
-
-    def total(self) -> float | None:
-        """Return ε of everything about these people by now; None for a simulation."""
-        return None if self.ledger is None else self.ledger.total(self.spend)
-
-    def summary(self) -> str:
-        """Return the line with which a run ends."""
-        if self.ledger is None:
-            return "privacy ledger: a simulation is not entered; do not publish it"
-        return self.ledger.summary(self.spend, self.budget)
-
-
-def book(
-    spend: Spend,
-    budget: float | None,
-    *,
-    simulated: bool,
-    trial: str | None,
-    after: str | None = None,
-) -> Booking:
-    """Reserve a spend in the repository's ledger, before any noise is drawn.
-
-    Args:
-        spend: what is about to be released.
-        budget: cap on ε of everything about the same people; None for no cap.
-        simulated: whether the noise is known, so that nothing may be released.
-        trial: `tuning-number` where the run is one trial of a tuning.
-        after: id of the run that this one builds on.
-
-    Raises:
-        UserError: the budget does not allow it, or the ledger does not know the run before.
-    """
-    if simulated:
-        return Booking(spend, budget, None, None)
-    ledger = Ledger()
-    if trial is not None:
-        entry = ledger.trial_of(trial.rpartition("-")[0], spend)
-        return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
-    if after is not None:
-        ledger.require(after)
-    return Booking(spend, budget, ledger, ledger.reserve(spend, budget))
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     # SQLite takes an empty file for a new database, and a truncated ledger must not look like one.
     if path.stat().st_size == 0:
@@ -322,6 +258,34 @@ def _append(connection: sqlite3.Connection, **values: object) -> None:
     columns = ", ".join(values)
     places = ", ".join("?" for _ in values)
     connection.execute(f"INSERT INTO entries ({columns}) VALUES ({places})", tuple(values.values()))
+
+
+def _append_reservation(
+    connection: sqlite3.Connection,
+    spend: Spend,
+    run: str,
+    revision: str | None,
+    experiment: str | None,
+) -> None:
+    _append(
+        connection,
+        kind="reserve",
+        run=run,
+        data=spend.data,
+        fingerprint=spend.fingerprint,
+        split=spend.split,
+        side=spend.side,
+        events=json.dumps(to_json(spend.events)),
+        epsilon=spend.epsilon,
+        delta=spend.delta,
+        revision=revision,
+        experiment=experiment,
+    )
+
+
+def _next_part(connection: sqlite3.Connection, run: str) -> str:
+    known = {entry.run for entry in _entries(connection)}
+    return next(part for n in count(1) if (part := f"{run}-{n}") not in known)
 
 
 def _entries(connection: sqlite3.Connection) -> list[Entry]:

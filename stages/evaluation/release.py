@@ -9,7 +9,11 @@ from opendp.measurements import make_laplace
 from opendp.metrics import l1_distance
 from opendp.mod import enable_features
 
+from stages.evaluation.metrics import possible_cells
+from stages.params import Params
 from stages.privacy.events import DiscreteLaplace, Event
+from stages.privacy.history import Spend
+from stages.tabular.prepared import Prepared, Source
 
 enable_features("contrib")  # OpenDP's word for "reviewed, not formally proven"
 
@@ -37,6 +41,24 @@ class CountRelease:
     epsilon: float
     possible: npt.NDArray[np.bool_]
     groupings: int = 0
+
+    @classmethod
+    def of(cls, params: Params, prepared: Prepared) -> "CountRelease":
+        """Return the release that an evaluation with these parameters makes."""
+        epsilon = params.evaluation_epsilon or params.target_epsilon
+        return cls(epsilon, possible_cells(len(prepared.classes)), len(prepared.groups))
+
+    def spend(self, source: Source, delta: float) -> Spend:
+        """Return what it adds for the people of the test side."""
+        return Spend(
+            data=source.data,
+            fingerprint=source.fingerprint,
+            split=source.split,
+            side="test",
+            events=self.events,
+            epsilon=self.epsilon,
+            delta=delta,
+        )
 
     @property
     def totals_scale(self) -> float:

@@ -5,7 +5,7 @@ sha256sums` does the same); it is no signature, so whoever can replace all files
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,37 @@ CONTENTS = ("model.json", "schema.json", "weights.safetensors")
 SUMS = "sha256sums"
 
 
-def save_model(folder: Path, model: Model, schema: Schema, privacy: dict[str, Any]) -> None:
-    """Write into `folder` all that scoring a new row needs: weights, shape, schema, guarantee."""
+def save_model(
+    folder: Path,
+    model: Model,
+    *,
+    features: Sequence[str],
+    classes: Sequence[str],
+    schema: str,
+    privacy: Mapping[str, Any],
+) -> None:
+    """Write into `folder` all that scoring a new row needs.
+
+    Args:
+        folder: where to, made if there is none.
+        model: the weights.
+        features, classes: names of the model's inputs and outputs.
+        schema: text of the schema that encodes a row.
+        privacy: what the model promises.
+    """
     folder.mkdir(exist_ok=True)
     tensors: dict[str, Array] = {}
     for number, (weight, bias) in enumerate(model.layers):
         tensors |= {f"layer{number}.weight": weight, f"layer{number}.bias": bias}
     save_file(tensors, folder / "weights.safetensors")
     content = {
-        "features": schema.feature_names,
-        "classes": schema.class_names,
+        "features": list(features),
+        "classes": list(classes),
         "hidden_sizes": [len(bias) for _, bias in model.layers[:-1]],
         "activation": model.activation,
         "privacy": privacy,
     }
-    (folder / "schema.json").write_text(schema.to_json(), "utf-8")
+    (folder / "schema.json").write_text(schema, "utf-8")
     write_json(folder / "model.json", content)
     (folder / SUMS).write_text(_sums(folder), "utf-8")
 

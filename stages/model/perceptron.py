@@ -16,8 +16,7 @@ from array_api_compat import array_namespace
 # Of numpy or of another library that follows the standard.
 Array = Any
 
-# Rows scored at once. Always as many: how a product is summed up depends on its size, and a row's
-# logits have to be the same bits whatever rows are scored with it.
+# Rows scored at once, which fit into a core's cache.
 CHUNK_ROWS = 1_024
 
 
@@ -90,14 +89,12 @@ def predict_logits(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the logits of `features` (rows, features), a chunk of rows at a time.
 
-    A row's logits depend on no other row, to the bit.
+    A row's logits depend on no other row, to the bit: each row is a matrix of its own here, because
+    how a product of matrices is summed up depends on their size, and on the place of a row in them.
     """
-    block = np.zeros((CHUNK_ROWS, features.shape[1]), dtype=np.float32)
     for start in range(0, len(features), CHUNK_ROWS):
-        rows = features[start : start + CHUNK_ROWS]
-        block[: len(rows)] = rows
-        _, logits = model.forward(block)
-        yield logits[: len(rows)]
+        _, logits = model.forward(features[start : start + CHUNK_ROWS, np.newaxis])
+        yield logits[:, 0]
 
 
 def predict_probabilities(

@@ -18,8 +18,8 @@ from stages.privacy.events import DiscreteLaplace
 
 Rates = npt.NDArray[np.float64]
 
-# The rates of false positives that are told in words.
-TOLD = (0.001, 0.01, 0.1)
+# The rates of false positives at which a report tells the true ones.
+REPORTED = (0.001, 0.01, 0.1)
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,12 @@ def profile_of_promise(epsilon: float, delta: float) -> Profile:
     return Profile(np.array([epsilon]), np.array([delta]))
 
 
-def told(profile: Profile) -> dict[str, float]:
-    """Return the figures that a report tells: the advantage, and true positives at `TOLD`."""
-    rates = profile.true_positives(np.array(TOLD))
+def figures_of(profile: Profile) -> dict[str, float]:
+    """Return the figures that a report tells: the advantage, and true positives at `REPORTED`."""
+    rates = profile.true_positives(np.array(REPORTED))
     named = {
-        f"true_positives_at_{false:g}": float(true) for false, true in zip(TOLD, rates, strict=True)
+        f"true_positives_at_{false:g}": float(true)
+        for false, true in zip(REPORTED, rates, strict=True)
     }
     return {"advantage": profile.advantage, **named}
 

@@ -6,6 +6,7 @@ them one by one, on a telephone too.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -23,6 +24,7 @@ from stages.evaluation.metrics import (
     one_against_rest,
     roc_curve,
 )
+from stages.files import whole_file
 from stages.training.curves import Epochs, ending, reach, smoothed
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart; lines differ in style as well.
@@ -68,6 +70,12 @@ def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
             draw(own)
     _lay_out(figure)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with whole_file(path) as scratch:
+        figure.savefig(scratch, format="png", dpi=150)
 
 
 def _lay_out(figure: Figure) -> None:

@@ -4,10 +4,11 @@ A folder holds `train_features.npy` (rows, features) float32, `train_labels.npy`
 same two for `test`, and `schema.json`, the schema that encoded them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,17 @@ import numpy.typing as npt
 from stages.errors import UserError
 from stages.tabular.schema import Schema
 
-Side = Literal["train", "test"]
-SIDES: tuple[Side, ...] = ("train", "test")
+SideName = Literal["train", "test"]
+SIDES: tuple[SideName, ...] = ("train", "test")
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
 @contextmanager
-def side_writer(folder: Path, schema: Schema) -> Iterator[Callable[[Side, Features, Labels], None]]:
+def side_writer(
+    folder: Path, schema: Schema
+) -> Iterator[Callable[[SideName, Features, Labels], None]]:
     """Yield `append(side, features, labels)`, which adds rows to one side of a prepared table.
 
     The arrays are valid once the block has ended, and the same whatever the size of the batches.
@@ -40,7 +43,7 @@ def side_writer(folder: Path, schema: Schema) -> Iterator[Callable[[Side, Featur
             for side in SIDES
         }
 
-        def append(side: Side, features: Features, labels: Labels) -> None:
+        def append(side: SideName, features: Features, labels: Labels) -> None:
             features_file, labels_file = arrays[side]
             features_file.append(features)
             labels_file.append(labels)
@@ -60,7 +63,7 @@ def load_schema(folder: str | Path) -> Schema:
     return Schema.load(path)
 
 
-def load_side(folder: str | Path, side: Side) -> tuple[Features, Labels]:
+def load_side(folder: str | Path, side: SideName) -> tuple[Features, Labels]:
     """Map one side of a prepared table, read-only: pages are read when they are touched.
 
     Returns:
@@ -107,3 +110,68 @@ class _GrowingArray:
         shape = (self._rows, *self._columns)
         header = {"descr": self._dtype, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
+
+
+PREPARED = Path("data/prepared")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose rows these are, for the privacy ledger.
+
+    Attributes:
+        data: path of the private table, as params.yaml names it.
+        fingerprint: hash of its content.
+        split: name of what decides who is on which side.
+    """
+
+    data: str
+    fingerprint: str
+    split: str
+
+
+class Side(NamedTuple):
+    features: Features
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Prepared:
+    folder: Path
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    source: Source
+    schema_text: str
+
+    @classmethod
+    def open(cls, folder: Path = PREPARED) -> "Prepared":
+        schema = load_schema(folder)
+        from stages.files import read_json
+
+        return cls(
+            folder,
+            tuple(schema.feature_names),
+            tuple(schema.class_names),
+            {n: schema.levels(n) for n in schema.report_by},
+            Source(**read_json(folder / "source.json")),
+            schema.to_json(),
+        )
+
+    @property
+    def train(self) -> Side:
+        return Side(*load_side(self.folder, "train"))
+
+    @property
+    def test(self) -> Side:
+        return Side(*load_side(self.folder, "test"))
+
+    @property
+    def test_groups(self) -> Labels:
+        from stages.tabular.encode import level_codes
+
+        schema = load_schema(self.folder)
+        f = self.test.features
+        return np.stack(
+            [level_codes(f, schema, n) for n in self.groups] or [np.zeros(len(f), np.int64)], axis=1
+        )[:, : len(self.groups)]

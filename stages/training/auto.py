@@ -22,9 +22,11 @@ classes, at ε 0.1 to 8: benchmarks/UTILITY.md.)
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import dp_accounting
+
+from stages.params import Params
 
 # Bounded units pass on less noise than rectified ones (Papernot et al. 2021, "Tempered Sigmoid
 # Activations for Deep Learning with Differential Privacy"), which learn of pairs sooner.
@@ -51,6 +53,45 @@ SMALLEST_BATCH = 1_024
 
 
 @dataclass(frozen=True)
+class PublicNumbers:
+    """All that the rule may look at.
+
+    Attributes:
+        train_size: rows on the training side, as declared.
+        features: columns that the network sees.
+        weights: number of the network's weights and biases.
+        target_epsilon, target_delta: what the run and its past may spend.
+        spent_epsilon: what the past has spent.
+    """
+
+    train_size: int
+    features: int
+    weights: int
+    target_epsilon: float
+    target_delta: float
+    spent_epsilon: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What is set by hand; None is `auto`. The meaning is that of `Settings`."""
+
+    batch_size: int | None = None
+    epochs: float | None = None
+    learning_rate: float | None = None
+    momentum: float | None = None
+    max_grad_norm: float | None = None
+    average_decay: float | None = None
+    activation: str | None = None
+
+    @classmethod
+    def of(cls, params: Params, activation: str | None = None) -> "Pinned":
+        """Return what params.yaml sets by hand; `activation` is that of a run to continue."""
+        by_hand = {field.name: getattr(params, field.name) for field in fields(cls)}
+        return cls(**by_hand | ({"activation": activation} if activation else {}))
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a training needs to be told, none of it `auto` any more.
 
@@ -58,9 +99,10 @@ class Settings:
         batch_size: expected rows per step.
         epochs: passes over the training rows.
         learning_rate: at the first step; it falls linearly to 0.
-        momentum: of SGD.
+        momentum: of SGD, in [0, 1).
         max_grad_norm: C.
-        average_decay: most that the average of the weights keeps of itself in a step.
+        average_decay: most that the average of the weights keeps of itself in a step; 0 keeps
+            nothing, so that the average is the last weights.
         activation: relu or tanh.
         why: one line that says what was chosen and from which public numbers.
     """
@@ -72,69 +114,49 @@ class Settings:
     max_grad_norm: float
     average_decay: float
     activation: str
-    why: str
+    why: str = ""
 
 
-def choose(
-    *,
-    train_size: int,
-    features: int,
-    weights: int,
-    target_epsilon: float,
-    target_delta: float,
-    spent_epsilon: float = 0.0,
-    batch_size: int | None = None,
-    epochs: float | None = None,
-    learning_rate: float | None = None,
-    momentum: float | None = None,
-    max_grad_norm: float | None = None,
-    average_decay: float | None = None,
-    activation: str | None = None,
-) -> Settings:
-    """Return settings in which whatever is None follows from the public numbers and the rest.
-
-    Args:
-        train_size: rows on the training side, as declared.
-        features: columns that the network sees.
-        weights: number of the network's weights and biases.
-        target_epsilon, target_delta: what the run and its past may spend.
-        spent_epsilon: what the past has spent.
-        batch_size, epochs, learning_rate, momentum, max_grad_norm, average_decay, activation: set
-            by hand where not None.
-    """
-    mu, spent = _mu(target_epsilon, target_delta), _mu(spent_epsilon, target_delta)
-    signal_of_mu = train_size / math.sqrt(weights)
+def choose(public: PublicNumbers, pinned: Pinned = Pinned()) -> Settings:
+    """Return settings in which whatever is not pinned follows from the public numbers."""
+    signal_of_mu = public.train_size / math.sqrt(public.weights)
+    mu = _mu(public.target_epsilon, public.target_delta)
     signal = signal_of_mu * mu
-    room = signal >= features**2 / SQUARED_FEATURES_PER_SIGNAL
+    room = signal >= public.features**2 / SQUARED_FEATURES_PER_SIGNAL
     # A run that continues goes the rest of the way; the limit is on what one run goes, since a past
     # that has reached it must not leave the next run without a way to go.
-    rest = max(0.0, _path(signal, room) - _path(signal_of_mu * spent, room))
-    path = min(LONGEST_PATH, rest)
+    walked = _path(signal_of_mu * _mu(public.spent_epsilon, public.target_delta), room)
+    path = min(LONGEST_PATH, max(0.0, _path(signal, room) - walked))
 
-    clip = _clip(signal, room) if max_grad_norm is None else max_grad_norm
-    inertia = MOMENTUM if momentum is None else momentum
-    reach = 2 * (1 - inertia) * path / clip  # learning rate times steps
+    clip = _or(pinned.max_grad_norm, _clip(signal, room))
+    momentum = _or(pinned.momentum, MOMENTUM)
+    reach = 2 * (1 - momentum) * path / clip  # learning rate times steps
     fewest = max(FEWEST_STEPS, math.ceil(reach / LARGEST_LEARNING_RATE))
-    if batch_size is None:
-        enough = SAMPLED_ENOUGH * mu / math.sqrt(fewest)
-        share = min(1.0, max(enough, SMALLEST_BATCH / train_size))
-        # A batch of nearly all rows is as dear as one of all, and noisier.
-        batch_size = train_size if share > 0.5 else round(share * train_size)
-    if epochs is None:
-        epochs = fewest * batch_size / train_size
-    steps = max(1, round(epochs * train_size / batch_size))
+    batch_size = pinned.batch_size or _batch_size(public.train_size, mu, fewest)
+    epochs = _or(pinned.epochs, fewest * batch_size / public.train_size)
+    steps = max(1, round(epochs * public.train_size / batch_size))
     # Epochs set by hand may be too few for the path: then it is cut short, not taken in leaps.
-    rate = min(LARGEST_LEARNING_RATE, reach / steps) if learning_rate is None else learning_rate
-    if activation is None:
-        activation = "relu" if room else "tanh"
+    rate = _or(pinned.learning_rate, min(LARGEST_LEARNING_RATE, reach / steps))
+    activation = pinned.activation or ("relu" if room else "tanh")
     why = (
-        f"signal to noise {signal:.3g} (from {train_size} rows, {features} features, "
-        f"{weights} weights, ε = {target_epsilon:g}, δ = {target_delta:g}): "
+        f"signal to noise {signal:.3g} (from {public.train_size} rows, {public.features} features, "
+        f"{public.weights} weights, ε = {public.target_epsilon:g}, δ = {public.target_delta:g}): "
         f"{steps} steps of {batch_size} rows, "
-        f"learning rate {rate:.3g}, momentum {inertia:g}, clip {clip:.3g}, {activation}"
+        f"learning rate {rate:.3g}, momentum {momentum:g}, clip {clip:.3g}, {activation}"
     )
-    decay = AVERAGE_DECAY if average_decay is None else average_decay
-    return Settings(batch_size, epochs, rate, inertia, clip, decay, activation, why)
+    decay = _or(pinned.average_decay, AVERAGE_DECAY)
+    return Settings(batch_size, epochs, rate, momentum, clip, decay, activation, why)
+
+
+def _or(pinned: float | None, rule: float) -> float:
+    return rule if pinned is None else pinned
+
+
+def _batch_size(train_size: int, mu: float, steps: int) -> int:
+    enough = SAMPLED_ENOUGH * mu / math.sqrt(steps)
+    share = min(1.0, max(enough, SMALLEST_BATCH / train_size))
+    # A batch of nearly all rows is as dear as one of all, and noisier.
+    return train_size if share > 0.5 else round(share * train_size)
 
 
 def _path(signal: float, room: bool) -> float:

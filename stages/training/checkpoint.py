@@ -68,12 +68,4 @@ def state_of(training: PrivateTraining) -> dict[str, Tensor]:
     }
 
 
-@torch.no_grad()
-def restore(training: PrivateTraining, checkpoint: Checkpoint) -> None:
-    """Put a run that has not started where the checkpoint's run ended."""
-    momentum = checkpoint.tensors["momentum"].clone()
-    training.weights.copy_(checkpoint.tensors["weights"])
-    training.average_weights.copy_(checkpoint.tensors["average"])
-    training.optimizer.state[training.weights]["momentum_buffer"] = momentum
-    training.past_steps = sum(run.steps for run in checkpoint.history)
-    training.past_epochs = len(checkpoint.epochs)
+NOTHING = Checkpoint(run=None, history=(), epochs=(), about={}, tensors={})

@@ -19,9 +19,12 @@ from torch.optim import SGD
 
 from stages.model.perceptron import Array
 from stages.privacy.events import Steps
+from stages.tabular.prepared import Side
 from stages.training.accounting import effective_noise_multiplier
-from stages.training.gradients import ClippedSum, clipped_sum_function
+from stages.training.auto import Settings
+from stages.training.gradients import ClippedSum, ClippedSumFunction
 from stages.training.monitors import Monitors
+from stages.training.network import as_arrays
 from stages.training.noise import poisson_batch
 from stages.training.plan import Plan
 from stages.training.processes import ALONE, Processes
@@ -101,50 +104,44 @@ class PrivateTraining:
     def __init__(
         self,
         model: nn.Sequential,
-        features: npt.NDArray[np.float32],
-        labels: npt.NDArray[np.int64],
+        table: Side,
         plan: Plan,
+        settings: Settings,
         source: np.random.Generator,
-        *,
-        classes: int,
-        learning_rate: float,
-        momentum: float,
-        average_decay: float,
         processes: Processes = ALONE,
     ):
         """Prepare a run; nothing is drawn yet.
 
         Args:
             model: the network, trained in place and on its own device.
-            features: (rows, features) float32 in [-1, 1]; may be memory-mapped.
-            labels: (rows,) int64 in [0, classes).
+            table: features (rows, features) float32 in [-1, 1] and labels (rows,) int64, which may
+                be memory-mapped.
             plan: what to do.
+            settings: how to use what the plan releases: learning rate, momentum, average.
             source: where batches and noise come from.
-            classes: number of labels, which sets where the released loss is clipped.
-            learning_rate: at the first step; it falls linearly to 0 over the plan's steps.
-            momentum: of SGD, in [0, 1).
-            average_decay: most that the average of the weights keeps of itself in a step; 0 keeps
-                nothing, so that the average is the last weights.
             processes: those that train this model together, each with the whole table.
         """
         self.model = model
-        shard = processes.shard(len(labels))
-        self.features, self.labels = np.asarray(features[shard]), np.asarray(labels[shard])
+        shard = processes.shard(len(table.labels))
+        self.features = np.asarray(table.features[shard])
+        self.labels = np.asarray(table.labels[shard])
         self.plan = plan
         self.source = source
         self.processes = processes
         self.average = copy.deepcopy(model)
         self.weights, self.average_weights = as_vector(model), as_vector(self.average)
-        self.learning_rate, self.momentum = learning_rate, momentum
-        self.average_decay = average_decay
-        sgd = SGD([self.weights], lr=learning_rate, momentum=momentum, foreach=False)
+        self.settings = settings
+        sgd = SGD(
+            [self.weights], lr=settings.learning_rate, momentum=settings.momentum, foreach=False
+        )
         self.optimizer = SecretNoiseOptimizer(sgd, plan, source, processes)
         self.accountant = PRVAccountant()
         self.optimizer.attach_step_hook(self._account_step)
-        self.monitors = Monitors(plan, len(labels))
+        self.monitors = Monitors(plan, len(table.labels))
+        self.monitors_passed: list[str] = []
         self.past_epochs = self.past_steps = 0
-        self.loss_bound = loss_bound(classes)
-        self._clipped_sum = clipped_sum_function(model)
+        self.loss_bound = loss_bound(len(list(model.parameters())[-1]))
+        self._clipped_sum = ClippedSumFunction(as_arrays(model))
         # The rows of the last chunk and their norms, on the steepest of which clipping is probed.
         self._last: tuple[npt.NDArray[np.int64], Array] | None = None
 
@@ -162,6 +159,22 @@ class PrivateTraining:
             yield self._release(number, start, end, sums)
             start = end
 
+    def checked_history(self) -> list[Steps]:
+        """Return the steps that ran, once every monitor has passed.
+
+        Raises:
+            BrokenGuaranteeError: one has not, here or in another process.
+        """
+        self.monitors_passed = self.monitors.require_passed(self.history)
+        self.processes.wait_for_all()  # one whose monitors failed never comes
+        return self.history
+
+    def follow(self) -> None:
+        """Take part in a run that the first process reports on and writes."""
+        for _ in self.epochs():
+            pass
+        self.checked_history()
+
     def _step(self, step: int) -> npt.NDArray[np.float64]:
         """Take a step, numbered from 0; return its noisy metric sums (loss / loss_bound, correct).
 
@@ -172,7 +185,7 @@ class PrivateTraining:
         )
         (weights,), (group,) = self.optimizer.params, self.optimizer.param_groups
         summed = weights.grad  # the optimizer works on a copy, so that this cannot move with it
-        group["lr"] = self.learning_rate * (1 - step / self.plan.steps)
+        group["lr"] = self.settings.learning_rate * (1 - step / self.plan.steps)
         self.optimizer.step()
         self._update_average(self.past_steps + step)
         noisy = metrics + self.plan.metric_noise_multiplier * self._metric_noise()
@@ -187,7 +200,7 @@ class PrivateTraining:
 
     def _update_average(self, updates: int) -> None:
         """Move the exponential average of the weights; early ones are forgotten faster."""
-        decay = min(self.average_decay, (1 + updates) / (10 + updates)) if updates else 0.0
+        decay = min(self.settings.average_decay, (1 + updates) / (10 + updates)) if updates else 0.0
         self.average_weights.data.lerp_(self.weights.data, 1 - decay)
 
     def _sum_over(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -1,18 +1,12 @@
 """The sum of clipped per-example gradients, without building one gradient per example."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from array_api_compat import array_namespace
-from opacus.grad_sample import GradSampleModule
-from torch import nn
-from torch.nn import functional
 
 from stages.model.perceptron import ACTIVATIONS, Array, Model
-from stages.training.network import as_array, as_arrays, is_perceptron
 
 
 @dataclass(frozen=True)
@@ -36,23 +30,8 @@ class ClippedSum:
     not_finite: int
 
 
-ClippedSumFunction = Callable[[Array, Array, float], ClippedSum]
-
-
-def clipped_sum_function(network: nn.Module) -> ClippedSumFunction:
-    """Return the fastest function that is exact for `network`, whose weights may change in place.
-
-    The function takes features (B, features) float, labels (B,) int64, of which there may be none,
-    and `max_grad_norm` C > 0. It is the closed form for a multilayer perceptron, and Opacus'
-    per-example hooks for anything else.
-    """
-    if is_perceptron(network):
-        return DenseClippedSum(as_arrays(network))
-    return HooksClippedSum(network)
-
-
-class DenseClippedSum:
-    """The sum of clipped gradients of a multilayer perceptron.
+class ClippedSumFunction:
+    """The sum of clipped gradients of a multilayer perceptron, whose weights may change in place.
 
     For a linear layer with input h and gradient d of the row's loss at its output, the row's weight
     gradient is the outer product d hᵀ and its bias gradient d, so the squared norm of both together
@@ -70,7 +49,13 @@ class DenseClippedSum:
 
     @np.errstate(all="ignore")  # numbers that overflow make rows that count as zero
     def __call__(self, features: Array, labels: Array, max_grad_norm: float) -> ClippedSum:
-        """Return what one batch contributes."""
+        """Return what one batch contributes.
+
+        Args:
+            features: (B, features) float, of which there may be none.
+            labels: (B,) int64.
+            max_grad_norm: C > 0.
+        """
         xp = array_namespace(features)
         inputs, logits = self._model.forward(features)
         logits -= xp.max(logits, axis=1, keepdims=True)
@@ -109,40 +94,3 @@ class DenseClippedSum:
 def _sum_of_outer_products(left: Array, right: Array) -> Array:
     # With the narrower factor first, the product of long thin matrices is up to 7 times as fast.
     return left.T @ right if left.shape[1] <= right.shape[1] else (right.T @ left).T
-
-
-class HooksClippedSum:
-    """The sum of clipped gradients of any model that Opacus' hooks support.
-
-    It builds one gradient per example: memory grows with B times the parameters.
-    """
-
-    def __init__(self, model: nn.Module):
-        self._model = model
-
-    def __call__(self, features: Array, labels: Array, max_grad_norm: float) -> ClippedSum:
-        """Return what one batch contributes."""
-        features, labels = torch.as_tensor(features), torch.as_tensor(labels)
-        hooked = GradSampleModule(self._model, loss_reduction="sum")
-        try:
-            logits = hooked(features)
-            losses = functional.cross_entropy(logits, labels, reduction="none")
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-            samples = [
-                weights.grad_sample.flatten(1)  # type: ignore[attr-defined]
-                for weights in self._model.parameters()
-            ]
-        finally:
-            self._model.zero_grad(set_to_none=True)
-            hooked.to_standard_module()
-        gradients = torch.cat(samples, dim=1)  # (B, parameters)
-        norms = gradients.norm(dim=1)
-        rows = torch.isfinite(norms)
-        factors = max_grad_norm / norms[rows].clamp(min=max_grad_norm)
-        return ClippedSum(
-            gradient=as_array(factors @ gradients[rows]),
-            losses=as_array(losses),
-            correct=as_array(logits.argmax(1) == labels),
-            norms=as_array(norms),
-            not_finite=len(norms) - len(factors),
-        )

@@ -1,7 +1,7 @@
 """The network in PyTorch, whose layers and initial weights training starts from."""
 
 from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +23,6 @@ def build_network(shape: Architecture, init_seed: int = 0) -> nn.Sequential:
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), ACTIVATION_LAYERS[shape.activation]()]
     return nn.Sequential(*layers[:-1])
-
-
-def is_perceptron(network: nn.Module) -> TypeGuard[nn.Sequential]:
-    """Return whether a network is linear layers with biases and one kind of activation between."""
-    layers: list[Any] = list(network) if isinstance(network, nn.Sequential) else []
-    linear, between = layers[::2], {type(layer) for layer in layers[1::2]}
-    return (
-        len(layers) % 2 == 1
-        and len(set(linear)) == len(linear)
-        and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
-        and any(between <= {kind} for kind in ACTIVATION_LAYERS.values())
-    )
 
 
 def as_arrays(perceptron: nn.Sequential) -> Model:

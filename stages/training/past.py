@@ -1,47 +1,113 @@
-"""The run that a run continues from: found, checked, and recorded."""
+"""The run that a run continues: found, checked, and recorded. A new run's past is empty."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stages.errors import UserError
-from stages.training.checkpoint import Checkpoint
+from stages.params import Params
+from stages.privacy.events import Steps
+from stages.tabular.prepared import Prepared
+from stages.training.checkpoint import NOTHING, Checkpoint
+from stages.training.dp_sgd import PrivateTraining
+from stages.training.result import ParentRun
 from stages.versions import dependency_hashes, fetch_output, output_hash, resolve
 
 CHECKPOINT = "models/checkpoint"
 
 
 @dataclass(frozen=True)
-class Parent:
-    """An earlier run.
+class Past:
+    """Everything that happened before a run, of which its weights know.
 
     Attributes:
-        commit: full id of the commit or experiment it is kept in.
+        checkpoint: where the run before ended.
+        commit: full id of the commit or experiment that it is kept in.
         checkpoint_hash: under which DVC knows its checkpoint.
-        checkpoint: where it ended.
         data_changed: whether the private table is another one now.
     """
 
-    commit: str
-    checkpoint_hash: str
-    checkpoint: Checkpoint
-    data_changed: bool
+    checkpoint: Checkpoint = NOTHING
+    commit: str | None = None
+    checkpoint_hash: str | None = None
+    data_changed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no run before."""
+        return self.commit is None
+
+    @property
+    def run(self) -> str | None:
+        """The run before, by its id in the ledger."""
+        return self.checkpoint.run
+
+    @property
+    def history(self) -> Sequence[Steps]:
+        """Every step that the weights have seen, oldest first."""
+        return self.checkpoint.history
+
+    @property
+    def table_changed(self) -> bool:
+        """Whether the table changed somewhere between the runs that led here."""
+        return self.data_changed or bool(self.checkpoint.about.get("table_changed"))
+
+    @property
+    def parent(self) -> ParentRun | None:
+        """What is told of the run before."""
+        if self.is_empty:
+            return None
+        return ParentRun(
+            commit=self.commit,
+            checkpoint=self.checkpoint_hash,
+            data_changed=self.data_changed,
+            table_changed=self.table_changed,
+        )
+
+    @torch.no_grad()
+    def restore_into(self, training: PrivateTraining) -> None:
+        """Put a run that has not started where the past ended."""
+        if self.is_empty:
+            return
+        tensors = self.checkpoint.tensors
+        training.weights.copy_(tensors["weights"])
+        training.average_weights.copy_(tensors["average"])
+        momentum = tensors["momentum"].clone()
+        training.optimizer.state[training.weights]["momentum_buffer"] = momentum
+        training.past_steps = sum(run.steps for run in self.history)
+        training.past_epochs = len(self.checkpoint.epochs)
 
 
-def load_parent(name: str, about: Mapping[str, Any], fingerprint: str) -> Parent:
-    """Return the run called `name`, which a run that is `about` this may continue.
+def lineage(params: Params, table: Prepared) -> dict[str, Any]:
+    """Return what has to be the same in a run that continues; None goes with anything."""
+    return {
+        "architecture": layer_widths(params, table),
+        "activation": params.activation,
+        "schema": table.schema_text,
+        "split": table.source.split,
+        "simulated": params.simulation_seed is not None,
+    }
 
-    Args:
-        name: commit, tag or experiment.
-        about: what `Checkpoint.about` will be of the run that continues.
-        fingerprint: hash of the private table as it is now.
+
+def layer_widths(params: Params, table: Prepared) -> list[int]:
+    """Return the widths of the network's layers, from the features to the classes."""
+    return [len(table.features), *params.hidden_sizes, len(table.classes)]
+
+
+def load_past(params: Params, table: Prepared) -> Past:
+    """Return the run that `continue_from` names, or an empty past where nothing is continued.
 
     Raises:
         UserError: the name moves or means nothing, the run has no checkpoint at hand, or it cannot
             be continued: it had another architecture, schema or split, or it was a simulation.
     """
+    name = params.continue_from
+    if params.mode == "new" or name is None:
+        return Past()
     commit = resolve(name)
     checkpoint_hash = output_hash(commit, CHECKPOINT)
     if checkpoint_hash is None:
@@ -52,10 +118,10 @@ def load_parent(name: str, about: Mapping[str, Any], fingerprint: str) -> Parent
     with tempfile.TemporaryDirectory() as folder:
         fetch_output(commit, CHECKPOINT, Path(folder) / "checkpoint")
         checkpoint = Checkpoint.load(Path(folder) / "checkpoint")
-    _refuse_another_kind(name, checkpoint.about, about)
+    _refuse_another_kind(name, checkpoint.about, lineage(params, table))
     # The hash stays in dvc.lock: a checkpoint that named it would tell more than ε allows.
-    data_changed = fingerprint not in dependency_hashes(commit, "preprocess")
-    return Parent(commit, checkpoint_hash, checkpoint, data_changed)
+    changed = table.source.fingerprint not in dependency_hashes(commit, "preprocess")
+    return Past(checkpoint, commit, checkpoint_hash, changed)
 
 
 def _refuse_another_kind(name: str, parent: Mapping[str, Any], now: Mapping[str, Any]) -> None:

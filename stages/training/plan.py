@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stages.errors import UserError
 from stages.privacy.events import Steps
 from stages.training.accounting import effective_noise_multiplier
+from stages.training.auto import PublicNumbers, Settings
 from stages.training.calibration import calibrate
 
 # How far the declared size of the training side may be from the true one.
@@ -25,7 +26,6 @@ class Plan:
         metric_noise_multiplier: σₘ; noise of each of the step's two metric sums at sensitivity 1.
         max_grad_norm: C; the most that one row moves the sum of gradients, in L2 norm.
         delta: δ of the guarantee.
-        unit, neighbouring: whom the guarantee protects, and against which change of the table.
     """
 
     train_size: int
@@ -36,8 +36,6 @@ class Plan:
     metric_noise_multiplier: float
     max_grad_norm: float
     delta: float
-    unit: str = "one row"
-    neighbouring: str = "add or remove one row"
 
     @property
     def effective_noise_multiplier(self) -> float:
@@ -57,22 +55,22 @@ class Plan:
 
 
 def make_plan(
-    *,
-    train_size: int,
-    batch_size: int,
-    epochs: float,
-    max_grad_norm: float,
-    target_epsilon: float,
-    target_delta: float,
+    public: PublicNumbers,
+    settings: Settings,
     metric_noise_ratio: float,
     past: Sequence[Steps] = (),
 ) -> Plan:
-    """Return the plan whose noise is just enough for `target_epsilon`, what is past included.
+    """Return the plan whose noise is just enough for the target, what is past included.
 
     Raises:
-        UserError: `batch_size` exceeds `train_size`, δ is too large for the table, or the target is
-            too small for the steps asked or used up by the past.
+        UserError: the batch size exceeds `train_size`, δ is too large for the table, or the target
+            is too small for the steps asked or used up by the past.
     """
+    train_size, batch_size, target_delta = (
+        public.train_size,
+        settings.batch_size,
+        public.target_delta,
+    )
     if batch_size > train_size:
         raise UserError(
             f"params.yaml: `batch_size` should be at most `train_size` ({train_size}), but is "
@@ -87,9 +85,9 @@ def make_plan(
             "satisfy it. Lower `target_delta`, to 1e-5 or less."
         )
     sample_rate = batch_size / train_size
-    steps = max(1, round(epochs / sample_rate))
+    steps = max(1, round(settings.epochs / sample_rate))
     effective = calibrate(
-        target_epsilon, delta=target_delta, sample_rate=sample_rate, steps=steps, past=past
+        public.target_epsilon, delta=target_delta, sample_rate=sample_rate, steps=steps, past=past
     )
     # From σ_eff⁻² = σ⁻² + 2·σₘ⁻² with σₘ = ratio·σ.
     noise_multiplier = effective * (1 + 2 / metric_noise_ratio**2) ** 0.5
@@ -100,7 +98,7 @@ def make_plan(
         expected_batch_size=sample_rate * train_size,
         noise_multiplier=noise_multiplier,
         metric_noise_multiplier=noise_multiplier * metric_noise_ratio,
-        max_grad_norm=max_grad_norm,
+        max_grad_norm=settings.max_grad_norm,
         delta=target_delta,
     )
 

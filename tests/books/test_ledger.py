@@ -265,24 +265,24 @@ def train_until(victim):
     """
     from stages import train
     from stages.params import load_params
+    from stages.tabular.prepared import Prepared
+    from stages.training import output, setup
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(victim.folder)
         params = load_params()
-        plan = train.plan_for(params, params.train_size or 0)
+        settings, plan = setup.settle(params, Prepared.open(), params.train_size or 0)
     spent = account([plan.planned], plan.delta, params.target_epsilon)
 
     def child(calls, report):
         os.chdir(victim.folder)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        cheap = {
-            "plan_for": lambda *_: plan,
-            "account": lambda *_, **__: spent,
-            "epsilon_curve": lambda *_: [spent.epsilon] * 2,
-            "epsilon_renyi": lambda *_: spent.epsilon,
-        }
-        for name, function in cheap.items():
-            setattr(train, name, function)
+        setup.settle = lambda *_: (settings, plan)
+        for module, name, value in (
+            (train, "account", spent),
+            (output, "epsilon_curve", [spent.epsilon] * 2),
+        ):
+            setattr(module, name, lambda *_, value=value, **__: value)
         made = 0
 
         def count(frame, event, _):

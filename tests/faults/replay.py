@@ -19,19 +19,19 @@ import torch
 import yaml
 
 from stages import evaluate, preprocess, train
-from stages.books import store as ledger
+from stages.books import store
 from stages.books.store import Ledger
 from stages.evaluation.release import CountRelease
 from stages.model.files import save_model
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.tabular.prepared import SIDES, Features, Labels, Side, load_side
+from stages.tabular.prepared import SIDES, Features, Labels, SideName, load_side
 from stages.tabular.schema import Schema
-from stages.training import accounting, dp_sgd
+from stages.training import accounting, calibration, dp_sgd, setup
 from stages.training.checkpoint import Checkpoint
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays, build_network
-from stages.training.past import Parent
+from stages.training.past import Past
 from stages.training.plan import Plan
 from tests.conftest import ROOT
 
@@ -91,7 +91,7 @@ class Replay:
         counts: the tables that the `evaluate` stage adds noise to, for a fixed model.
     """
 
-    sides: dict[Side, tuple[Features, Labels]]
+    sides: dict[SideName, tuple[Features, Labels]]
     training: PrivateTraining
     weights: Array
     counts: list[npt.NDArray[np.int64]]
@@ -131,14 +131,22 @@ def write_params(folder: Path, **settings):
 def save_fixed_model(folder: Path):
     """Put a model into `folder` that no row has been seen by, and that is sure of what it says."""
     schema = Schema.load(SCHEMA)
-    shape = Architecture(len(schema.feature_names), len(schema.class_names), [8], "relu")
+    names, classes = schema.feature_names, schema.class_names
+    shape = Architecture(len(names), len(classes), [8], "relu")
     model = build_network(shape, init_seed=3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
     folder.mkdir(parents=True)
     promise = {"epsilon": 1.0, "delta": 1e-5, "table_changed": False, "run": "a run"}
-    save_model(folder, as_arrays(model), schema, promise)
+    save_model(
+        folder,
+        as_arrays(model),
+        features=names,
+        classes=classes,
+        schema=schema.to_json(),
+        privacy=promise,
+    )
 
 
 def replay(folder: Path, rows=ROWS, **settings) -> Replay:
@@ -272,9 +280,9 @@ def _published(folder: Path, rows, patch) -> dict[str, bytes]:
     patch.chdir(folder)
     numbers = count()  # instead of the random ids of runs in the ledger
     patch.setattr(
-        ledger, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"run {next(numbers)}"))
+        store, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"run {next(numbers)}"))
     )
-    patch.setattr(train, "random_source", lambda *_: np.random.default_rng(0))
+    patch.setattr(setup, "random_source", lambda *_: np.random.default_rng(0))
     patch.setattr(dp_sgd, "poisson_batch", lambda _, rows, __: np.arange(rows))
     fixed = np.arange(48.0).reshape(2, 2, 12)
     patch.setattr(CountRelease, "release", lambda mechanism, *_: mechanism.possible * fixed)
@@ -302,8 +310,8 @@ def train_and_continue(folder: Path, *, forget=False, **settings) -> list[Steps]
         train.main()
         first = Checkpoint.load(Path("models/checkpoint"))
         loaded = replace(first, history=()) if forget else first
-        parent = Parent("0" * 40, "0" * 32, loaded, data_changed=False)
-        patch.setattr(train, "load_parent", lambda *_: parent)
+        past = Past(loaded, "0" * 40, "0" * 32)
+        patch.setattr(train, "load_past", lambda *_: past)
         write_params(folder, target_epsilon=5, mode="continue", continue_from="0" * 40, **settings)
         train.main()
         (*_, second) = Ledger().entries()

@@ -9,7 +9,6 @@ standard errors beside a test holds for a seed not chosen. A monitor refuses at 
 8.4 are power 0.999.
 """
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -29,22 +28,24 @@ from torch.nn import functional
 
 from stages import evaluate, preprocess, train
 from stages.errors import BrokenGuaranteeError, UserError
+from stages.evaluation import output
 from stages.evaluation.metrics import all_metrics
 from stages.evaluation.release import CountRelease
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
 from stages.privacy.renyi import epsilon_renyi
 from stages.tabular import encode
-from stages.tabular.prepared import load_side
+from stages.tabular.prepared import Prepared, Side
 from stages.tabular.schema import CategoryFeature
-from stages.training import accounting, calibration, dp_sgd, gradients
+from stages.training import accounting, calibration, dp_sgd, gradients, setup
 from stages.training.accounting import account
 from stages.training.checkpoint import Checkpoint
 from stages.training.dp_sgd import PrivateTraining, SecretNoiseOptimizer, loss_bound
+from stages.training.gradients import ClippedSumFunction
 from stages.training.monitors import Monitors
 from stages.training.network import build_network
 from stages.training.noise import poisson_batch, random_source
-from stages.training.plan import make_plan
+from stages.training.result import TrainResult
 from tests.conftest import ROOT
 from tests.faults.replay import (
     NOTABLE,
@@ -59,6 +60,8 @@ from tests.faults.replay import (
     train_and_continue,
     without,
 )
+from tests.runs import plan_of, training_of
+from tests.training import hooks
 
 # name: (how real projects commit it, what catches it here)
 FAULTS = {
@@ -215,7 +218,7 @@ HIDDEN = [128]
 
 
 def planned(batch_size, epochs):
-    return make_plan(
+    return plan_of(
         train_size=ROW_COUNT,
         batch_size=batch_size,
         epochs=epochs,
@@ -263,16 +266,12 @@ def network(hidden=HIDDEN):
 
 def prepare(plan, *, source=None, rows=None, learning_rate=0.1, hidden=HIDDEN):
     features, labels = table() if rows is None else rows
-    return PrivateTraining(
+    return training_of(
         network(hidden),
-        features,
-        labels,
+        (features, labels),
         plan,
         source or random_source(simulation_seed=1),
-        classes=2,
         learning_rate=learning_rate,
-        momentum=0.5,
-        average_decay=0.9,
     )
 
 
@@ -505,7 +504,7 @@ def test_a_curve_that_shares_its_noise_with_the_gradient_is_caught(plan, place):
 @pytest.mark.parametrize(
     "seeded",
     [
-        (train, "random_source", lambda *_: np.random.default_rng(0)),
+        (setup, "random_source", lambda *_: np.random.default_rng(0)),
         ("secrets.randbits", lambda _: 42),
     ],
     ids=["a seed for the generator", "a constant for the key"],
@@ -726,7 +725,7 @@ def test_a_continued_run_that_forgets_its_past_is_caught_by_its_checkpoint(tmp_p
     clean, fault = tmp_path / "clean", tmp_path / "fault"
     seen = train_and_continue(clean)
     assert Checkpoint.load(clean / "models/checkpoint").history == seen
-    reported = json.loads((clean / "metrics/train.json").read_text())["epsilon"]
+    reported = TrainResult.read(clean).epsilon or 0.0
     # A plan made on the way is only bounded by Rényi divergence, which is more than PLD's figure.
     assert account(seen, DELTA, 5).pld < epsilon_renyi(seen, DELTA) <= reported <= 5
 
@@ -748,7 +747,7 @@ def test_a_continued_run_that_forgets_its_past_is_refused_by_the_ledger(tmp_path
 @plants("δ ≥ 1/n")
 def test_a_delta_that_would_allow_publishing_a_row_is_refused():
     def plan_with(delta):
-        return make_plan(
+        return plan_of(
             train_size=1000,
             batch_size=1000,
             epochs=1,
@@ -768,8 +767,8 @@ def test_a_delta_that_would_allow_publishing_a_row_is_refused():
 
 
 def without_clipping_the_first_layer(model):
-    right = gradients.clipped_sum_function(model)
-    first = next(model.parameters()).numel()
+    right = ClippedSumFunction(model)
+    first = model.layers[0][0].size
 
     def clipped_sum(features, labels, max_grad_norm):
         part = right(features, labels, max_grad_norm)
@@ -780,7 +779,7 @@ def without_clipping_the_first_layer(model):
 
 
 def clipping_ten_percent_high(model):
-    right = gradients.clipped_sum_function(model)
+    right = ClippedSumFunction(model)
     return lambda features, labels, max_grad_norm: right(features, labels, 1.1 * max_grad_norm)
 
 
@@ -798,7 +797,7 @@ def test_a_row_beyond_the_clip_is_caught_by_the_norm_of_what_it_contributes(
     short, monkeypatch, fault
 ):
     assert failed_monitors(prepare(short)) == set()
-    monkeypatch.setattr(dp_sgd, "clipped_sum_function", fault)
+    monkeypatch.setattr(dp_sgd, "ClippedSumFunction", fault)
     assert failed_monitors(prepare(short)) == {"clipping: no row beyond the bound"}
 
 
@@ -806,7 +805,7 @@ def test_a_row_beyond_the_clip_is_caught_by_the_norm_of_what_it_contributes(
 @plants("clip norm 10 % high")
 @pytest.mark.parametrize("fault", CLIPPINGS)
 def test_a_row_beyond_the_clip_is_caught_without_that_row(tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(dp_sgd, "clipped_sum_function", fault)
+    monkeypatch.setattr(dp_sgd, "ClippedSumFunction", fault)
     assert all_breaches(*replayed(tmp_path)) == {"the gradient sum moved by more than the clip"}
 
 
@@ -849,15 +848,16 @@ COUPLED = {
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 def test_a_loss_in_which_rows_see_each_other_is_caught_without_a_row(tmp_path, monkeypatch, fault):
     # In Opacus' way to the sum, since in the closed form there is no such function to get wrong.
-    monkeypatch.setattr(dp_sgd, "clipped_sum_function", gradients.HooksClippedSum)
+    monkeypatch.setattr(dp_sgd, "as_arrays", lambda network: network)
+    monkeypatch.setattr(dp_sgd, "ClippedSumFunction", hooks.HooksClippedSum)
     assert all_breaches(*replayed(tmp_path / "right")) == set()
-    monkeypatch.setattr(gradients, "functional", SimpleNamespace(cross_entropy=fault))
+    monkeypatch.setattr(hooks, "functional", SimpleNamespace(cross_entropy=fault))
     assert all_breaches(*replayed(tmp_path)) >= COUPLED
 
 
 def averaging(model):
     """A closed form that divides by the number of rows at hand."""
-    right = gradients.clipped_sum_function(model)
+    right = ClippedSumFunction(model)
 
     def clipped_sum(features, labels, max_grad_norm):
         part, rows = right(features, labels, max_grad_norm), max(1, len(labels))
@@ -868,7 +868,7 @@ def averaging(model):
 
 def balancing(model):
     """A closed form of a loss with balanced class weights, of the batch at hand."""
-    right = gradients.clipped_sum_function(model)
+    right = ClippedSumFunction(model)
 
     def clipped_sum(features, labels, max_grad_norm):
         part = right(features, labels, max_grad_norm)
@@ -890,20 +890,26 @@ def balancing(model):
 def test_a_closed_form_in_which_rows_see_each_other_is_caught_without_a_row(
     tmp_path, monkeypatch, fault
 ):
-    monkeypatch.setattr(dp_sgd, "clipped_sum_function", fault)
+    monkeypatch.setattr(dp_sgd, "ClippedSumFunction", fault)
     assert all_breaches(*replayed(tmp_path)) >= COUPLED
 
 
-def oversampled(folder, side):
-    features, labels = load_side(folder, side)
-    times = 1 + labels
-    return np.repeat(features, times, axis=0), np.repeat(labels, times)
+def oversampled(side):
+    def repeated(prepared):
+        features, labels = side(prepared)
+        times = 1 + labels
+        return Side(np.repeat(features, times, axis=0), np.repeat(labels, times))
+
+    return property(repeated)
 
 
 @plants("rare class oversampled")
 def test_rows_that_count_twice_are_caught_without_one(tmp_path, monkeypatch):
-    for stage in (train, evaluate):
-        monkeypatch.setattr(stage, "load_side", oversampled)
+    train, test, groups = (vars(Prepared)[name].fget for name in ("train", "test", "test_groups"))
+    monkeypatch.setattr(Prepared, "train", oversampled(train))
+    monkeypatch.setattr(Prepared, "test", oversampled(test))
+    repeated = property(lambda whole: np.repeat(groups(whole), 1 + test(whole).labels, axis=0))
+    monkeypatch.setattr(Prepared, "test_groups", repeated)
     assert {
         "the gradient sum moved by more than the clip",
         "test counts moved otherwise than by 1 in one cell",
@@ -913,20 +919,20 @@ def test_rows_that_count_twice_are_caught_without_one(tmp_path, monkeypatch):
 @torch.no_grad()
 def started_at_the_class_share(*arguments):
     model = build_network(*arguments)
-    _, labels = load_side(train.PREPARED, "train")
+    labels = Prepared.open().train.labels
     model.get_parameter(f"{len(model) - 1}.bias")[1] = math.log(labels.mean() / (1 - labels.mean()))
     return model
 
 
 @plants("output bias set to the class share")
 def test_initial_weights_that_know_the_rows_are_caught_without_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "build_network", started_at_the_class_share)
+    monkeypatch.setattr(setup, "build_network", started_at_the_class_share)
     assert "the initial weights moved" in all_breaches(*replayed(tmp_path))
 
 
 @plants("row count in the plan")
 def test_a_plan_that_knows_the_row_count_is_caught_without_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "public_train_size", lambda _, true_size: true_size)
+    monkeypatch.setattr(setup, "public_train_size", lambda _, true_size: true_size)
     few_steps = {"batch_size": 20, "epochs": 0.5}
     assert "the plan moved" in all_breaches(*replayed(tmp_path, **few_steps))
 
@@ -1009,15 +1015,14 @@ def test_preprocessing_that_looks_at_other_rows_is_caught_without_a_row(
 def test_figures_from_the_exact_counts_are_caught_where_the_noisy_ones_are_fixed(
     tmp_path, monkeypatch
 ):
-    private = evaluate._private
+    private = output.released
 
-    def beside_the_noise(counts, *arguments):
-        released, metrics = private(counts, *arguments)
-        return released, metrics | {
-            "accuracy": float(all_metrics(counts.table.astype(float))["accuracy"])
-        }
+    def beside_the_noise(counted, *arguments):
+        evaluated = private(counted, *arguments)
+        accuracy = float(all_metrics(counted.table.astype(float))["accuracy"])
+        return replace(evaluated, figures={**evaluated.figures, "accuracy": accuracy})
 
-    monkeypatch.setattr(evaluate, "_private", beside_the_noise)
+    monkeypatch.setattr(evaluate, "released", beside_the_noise)
     assert "metrics/evaluate.json" in moved_blindly(tmp_path)
 
 

@@ -23,9 +23,11 @@ from sklearn import metrics as sklearn_metrics
 
 from stages import plot
 from stages.evaluation.metrics import count_rows
+from stages.evaluation.result import EvaluateResult
 from stages.model.files import load_model
 from stages.model.perceptron import predict_probabilities
 from stages.tabular.prepared import load_side
+from stages.training.result import TrainResult
 from tests.conftest import commit_all, copy_project
 from tests.faults.replay import train_and_continue
 
@@ -39,44 +41,49 @@ SAID = "not covered by ε, as `not_covered` beside it says"
 
 # What is published (file: key) and the release it comes from. `*` stands for any text.
 REGISTRY = {
-    "metrics/train.json: accuracy": TRAINING,
-    "metrics/train.json: loss": TRAINING,
-    "metrics/train.json: accuracy_noise": ACCOUNTANTS,
-    "metrics/train.json: loss_noise": ACCOUNTANTS,
-    "metrics/train.json: epsilon": ACCOUNTANTS,
-    "metrics/train.json: epsilon_prv": ACCOUNTANTS,
-    "metrics/train.json: epsilon_pld": ACCOUNTANTS,
-    "metrics/train.json: epsilon_renyi": ACCOUNTANTS,
-    "metrics/train.json: epsilon_replace_one": ACCOUNTANTS,
-    "metrics/train.json: delta": PARAMETER,
-    "metrics/train.json: noise_multiplier": ACCOUNTANTS,
-    "metrics/train.json: metric_noise_multiplier": ACCOUNTANTS,
-    "metrics/train.json: max_grad_norm": PARAMETER,
-    "metrics/train.json: learning_rate": PARAMETER,
-    "metrics/train.json: momentum": PARAMETER,
-    "metrics/train.json: average_decay": PARAMETER,
-    "metrics/train.json: activation": PARAMETER,
-    "metrics/train.json: sample_rate": PARAMETER,
-    "metrics/train.json: steps": PARAMETER,
-    "metrics/train.json: monitors_passed": PARAMETER,  # the same list on every table, see monitors
-    "metrics/train.json: not_covered": PARAMETER,
-    "metrics/train.json: attack.*": ACCOUNTANTS,
-    "metrics/train.json: versions": PARAMETER,
-    "metrics/train.json: history.steps.noise_multiplier": ACCOUNTANTS,
-    "metrics/train.json: history.steps.sample_rate": PARAMETER,
-    "metrics/train.json: history.steps.steps": PARAMETER,
-    "metrics/train.json: parent": PARAMETER,
-    "metrics/train.json: parent.commit": PARAMETER,
-    "metrics/train.json: parent.checkpoint": TRAINING,  # a hash of what was released
-    "metrics/train.json: parent.data_changed": SAID,
-    "metrics/train.json: parent.table_changed": SAID,
-    "metrics/train.json: ledger.run": PARAMETER,  # a random number
-    "metrics/train.json: ledger.spend.side": PARAMETER,
-    "metrics/train.json: ledger.spend.events.steps.noise_multiplier": ACCOUNTANTS,
-    "metrics/train.json: ledger.spend.events.steps.sample_rate": PARAMETER,
-    "metrics/train.json: ledger.spend.events.steps.steps": PARAMETER,
-    "metrics/train.json: ledger.spend.epsilon": ACCOUNTANTS,
-    "metrics/train.json: ledger.spend.delta": PARAMETER,
+    "metrics/train.json: train_accuracy": TRAINING,
+    "metrics/train.json: train_loss": TRAINING,
+    "metrics/train.json: evidence.accuracy": TRAINING,
+    "metrics/train.json: evidence.loss": TRAINING,
+    "metrics/train.json: evidence.accuracy_noise": ACCOUNTANTS,
+    "metrics/train.json: evidence.loss_noise": ACCOUNTANTS,
+    "metrics/train.json: evidence.epsilon": ACCOUNTANTS,
+    "metrics/train.json: evidence.epsilon_prv": ACCOUNTANTS,
+    "metrics/train.json: evidence.epsilon_pld": ACCOUNTANTS,
+    "metrics/train.json: evidence.epsilon_renyi": ACCOUNTANTS,
+    "metrics/train.json: evidence.epsilon_replace_one": ACCOUNTANTS,
+    "metrics/train.json: evidence.delta": PARAMETER,
+    "metrics/train.json: evidence.no_guarantee": PARAMETER,
+    "metrics/train.json: evidence.noise_multiplier": ACCOUNTANTS,
+    "metrics/train.json: evidence.metric_noise_multiplier": ACCOUNTANTS,
+    "metrics/train.json: evidence.max_grad_norm": PARAMETER,
+    "metrics/train.json: evidence.learning_rate": PARAMETER,
+    "metrics/train.json: evidence.momentum": PARAMETER,
+    "metrics/train.json: evidence.average_decay": PARAMETER,
+    "metrics/train.json: evidence.activation": PARAMETER,
+    "metrics/train.json: evidence.sample_rate": PARAMETER,
+    "metrics/train.json: evidence.steps": PARAMETER,
+    # The same list on every table, see monitors.
+    "metrics/train.json: evidence.monitors_passed": PARAMETER,
+    "metrics/train.json: evidence.not_covered": PARAMETER,
+    "metrics/train.json: evidence.attack.*": ACCOUNTANTS,
+    "metrics/train.json: evidence.versions": PARAMETER,
+    "metrics/train.json: evidence.history.steps.noise_multiplier": ACCOUNTANTS,
+    "metrics/train.json: evidence.history.steps.sample_rate": PARAMETER,
+    "metrics/train.json: evidence.history.steps.steps": PARAMETER,
+    "metrics/train.json: evidence.parent": PARAMETER,
+    "metrics/train.json: evidence.parent.commit": PARAMETER,
+    "metrics/train.json: evidence.parent.checkpoint": TRAINING,  # a hash of what was released
+    "metrics/train.json: evidence.parent.data_changed": SAID,
+    "metrics/train.json: evidence.parent.table_changed": SAID,
+    "metrics/train.json: evidence.ledger.run": PARAMETER,  # a random number
+    "metrics/train.json: evidence.ledger.measures": PARAMETER,
+    "metrics/train.json: evidence.ledger.spend.side": PARAMETER,
+    "metrics/train.json: evidence.ledger.spend.events.steps.noise_multiplier": ACCOUNTANTS,
+    "metrics/train.json: evidence.ledger.spend.events.steps.sample_rate": PARAMETER,
+    "metrics/train.json: evidence.ledger.spend.events.steps.steps": PARAMETER,
+    "metrics/train.json: evidence.ledger.spend.epsilon": ACCOUNTANTS,
+    "metrics/train.json: evidence.ledger.spend.delta": PARAMETER,
     "plots/training.csv: epoch": PARAMETER,
     "plots/training.csv: loss": TRAINING,
     "plots/training.csv: loss_noise": ACCOUNTANTS,
@@ -94,25 +101,28 @@ REGISTRY = {
     "plots/privacy_utility.csv: epsilon": ACCOUNTANTS,
     "plots/privacy_utility.csv: accuracy*": AFTER_COUNTS,
     "plots/privacy_utility.csv: loss*": AFTER_COUNTS,
-    "metrics/evaluate.json: accuracy": AFTER_COUNTS,
-    "metrics/evaluate.json: loss": AFTER_COUNTS,
-    "metrics/evaluate.json: balanced_accuracy": AFTER_COUNTS,
-    "metrics/evaluate.json: precision": AFTER_COUNTS,
-    "metrics/evaluate.json: recall": AFTER_COUNTS,
-    "metrics/evaluate.json: f1": AFTER_COUNTS,
-    "metrics/evaluate.json: roc_auc": AFTER_COUNTS,
-    "metrics/evaluate.json: interval.*": AFTER_COUNTS,
-    "metrics/evaluate.json: noise_dominates": AFTER_COUNTS,
-    "metrics/evaluate.json: confusion_matrix": AFTER_COUNTS,
-    "metrics/evaluate.json: epsilon": PARAMETER,
-    "metrics/evaluate.json: epsilon_overall": ACCOUNTANTS,
-    "metrics/evaluate.json: epsilon_total": ACCOUNTANTS,
-    "metrics/evaluate.json: ledger.run": PARAMETER,  # a random number
-    "metrics/evaluate.json: ledger.measures": PARAMETER,  # the random number of another
-    "metrics/evaluate.json: ledger.spend.side": PARAMETER,
-    "metrics/evaluate.json: ledger.spend.events.discrete_laplace.epsilon": PARAMETER,
-    "metrics/evaluate.json: ledger.spend.epsilon": PARAMETER,
-    "metrics/evaluate.json: ledger.spend.delta": PARAMETER,
+    "metrics/evaluate.json: epsilon": ACCOUNTANTS,
+    "metrics/evaluate.json: test_accuracy": AFTER_COUNTS,
+    "metrics/evaluate.json: test_loss": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.accuracy": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.loss": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.balanced_accuracy": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.precision": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.recall": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.f1": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.roc_auc": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.interval.*": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.no_guarantee": PARAMETER,
+    "metrics/evaluate.json: evidence.confusion_matrix": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.epsilon": PARAMETER,
+    "metrics/evaluate.json: evidence.epsilon_overall": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.epsilon_total": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.ledger.run": PARAMETER,  # a random number
+    "metrics/evaluate.json: evidence.ledger.measures": PARAMETER,  # the random number of another
+    "metrics/evaluate.json: evidence.ledger.spend.side": PARAMETER,
+    "metrics/evaluate.json: evidence.ledger.spend.events.discrete_laplace.epsilon": PARAMETER,
+    "metrics/evaluate.json: evidence.ledger.spend.epsilon": PARAMETER,
+    "metrics/evaluate.json: evidence.ledger.spend.delta": PARAMETER,
     "plots/test_counts.csv: label": PARAMETER,
     "plots/test_counts.csv: predicted": PARAMETER,
     "plots/test_counts.csv: label_probability_from": PARAMETER,
@@ -134,35 +144,29 @@ REGISTRY = {
     "dvc.lock: schema": PARAMETER,
     "dvc.lock: *.cmd": PARAMETER,
     "dvc.lock: *.params.params.yaml.*": PARAMETER,
-    "dvc.lock: *.deps.stages/*.py.*": PARAMETER,
-    "dvc.lock: *.deps.stages/reporting/templates/*": PARAMETER,
+    "dvc.lock: *.deps.stages/*": PARAMETER,
     "dvc.lock: *.deps.data/*.schema.json.*": PARAMETER,
     # Hashes and sizes of private files tell two tables apart for certain.
     "dvc.lock: *.deps.data/*.csv.*": PRIVATE,
     "dvc.lock: *.deps.data/prepared.*": PRIVATE,
     "dvc.lock: *.outs.data/prepared.*": PRIVATE,
     # Those of released files tell what the files tell.
-    "dvc.lock: *.deps.models/classifier.*": TRAINING,
+    "dvc.lock: *.deps.models.*": TRAINING,
     "dvc.lock: *.outs.models/classifier.*": TRAINING,
     "dvc.lock: *.outs.models/checkpoint.*": TRAINING,
     "dvc.lock: *.outs.metrics/train.json.*": TRAINING,
     "dvc.lock: *.outs.plots/training.*": TRAINING,
     "dvc.lock: *.outs.plots/attack.*": ACCOUNTANTS,
-    "dvc.lock: *.deps.plots/attack.csv.*": ACCOUNTANTS,
     "dvc.lock: *.outs.plots/report.*": TRAINING,
     "dvc.lock: *.outs.plots/statement.yaml.*": TRAINING,
     "dvc.lock: *.outs.plots/privacy_utility.csv.*": AFTER_COUNTS,
-    "dvc.lock: *.deps.metrics/train.json.*": TRAINING,
-    "dvc.lock: *.deps.plots/training.csv.*": TRAINING,
+    "dvc.lock: *.deps.metrics.*": TRAINING,
     "dvc.lock: *.outs.metrics/evaluate.json.*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/confusion*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/roc*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/calibration.png.*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/test_counts.csv.*": AFTER_COUNTS,
     "dvc.lock: *.outs.plots/subgroups.csv.*": AFTER_COUNTS,
-    "dvc.lock: *.deps.plots/subgroups.csv.*": AFTER_COUNTS,
-    "dvc.lock: *.deps.metrics/evaluate.json.*": AFTER_COUNTS,
-    "dvc.lock: *.deps.plots/test_counts.csv.*": AFTER_COUNTS,
     "models/.gitignore": PARAMETER,
 }
 
@@ -249,7 +253,7 @@ CONTINUED = ["metrics/train.json", "plots/training.csv"]
 
 def test_every_published_figure_of_a_continued_run_has_its_release(continued):
     assert without_release(continued, CONTINUED) == []
-    (said,) = json.loads((continued / "metrics/train.json").read_text())["not_covered"]
+    (said,) = TrainResult.read(continued).not_covered
     assert said == "whether the table changed since the run that was continued"
 
 
@@ -278,11 +282,12 @@ def change_json(path, change):
     "plant",
     [
         lambda metrics, rows: metrics.update(rows=rows),
-        lambda metrics, rows: metrics["ledger"][0]["spend"].update(rows=rows),
-        lambda metrics, rows: metrics["ledger"].append({"rows": rows}),
+        lambda metrics, rows: metrics["evidence"][0].update(rows=rows),
+        lambda metrics, rows: metrics["evidence"][0]["ledger"][0]["spend"].update(rows=rows),
+        lambda metrics, rows: metrics["evidence"].append({"rows": rows}),
         lambda metrics, rows: metrics.update(sizes={"train": rows}),
     ],
-    ids=["key", "nested key", "key in a list", "new level"],
+    ids=["headline", "key", "nested key", "key in a list", "new level"],
 )
 def test_an_exact_count_under_a_new_key_is_seen(copied, exact, name, plant):
     assert without_release(copied, [name]) == []
@@ -387,9 +392,9 @@ def found_in(text, exact):
 def test_no_exact_figure_is_published(project, exact):
     for name, text in texts(project.folder, files_of(project)).items():
         assert found_in(text, exact) == [], name
-    released = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    released = EvaluateResult.read(project.folder)
     # The noise in each has a deviation of 26: all four are that near once in 100,000 runs.
-    assert not np.allclose(released["confusion_matrix"], exact.confusion, atol=0.5)
+    assert not np.allclose(released.confusion_matrix, exact.confusion, atol=0.5)
 
 
 def test_an_exact_figure_under_a_listed_key_is_seen(copied, exact):

@@ -5,23 +5,23 @@ import pytest
 from scipy.stats import norm
 
 from stages.privacy.attack import (
-    TOLD,
+    REPORTED,
     Profile,
     curve_rows,
+    figures_of,
     profile_of_counts,
     profile_of_promise,
-    told,
 )
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps
 from stages.privacy.renyi import delta_of_curve, epsilon_of_curve, renyi_curve
 from stages.training.accounting import privacy_profile
 
-RATES = np.array([1e-4, *TOLD, 0.5, 0.9])
+RATES = np.array([1e-4, *REPORTED, 0.5, 0.9])
 FULL_BATCHES = Steps(8.789244619729972, 1.0, 52)
 
 
 def figures(profile):
-    return [profile.advantage, *profile.true_positives(np.array(TOLD))]
+    return [profile.advantage, *profile.true_positives(np.array(REPORTED))]
 
 
 @pytest.mark.parametrize("mu", [0.1, 0.8204, 3.0])
@@ -115,17 +115,19 @@ def test_delta_of_a_renyi_curve_is_its_epsilon_turned_round():
 
 
 def test_what_is_exact_gives_everything_away():
-    assert told(profile_of_promise(0.0, 1.0)) == {
+    assert figures_of(profile_of_promise(0.0, 1.0)) == {
         "advantage": 1.0,
-        **{f"true_positives_at_{rate:g}": 1.0 for rate in TOLD},
+        **{f"true_positives_at_{rate:g}": 1.0 for rate in REPORTED},
     }
 
 
 def test_rows_of_the_curve_hold_what_is_told():
     profile = Profile(np.array([0.0, 1.0]), np.array([0.4, 0.01]))
     rows = {row["false_positive_rate"]: row["true_positive_rate"] for row in curve_rows(profile)}
-    for rate in TOLD:
-        assert rows[rate] == pytest.approx(told(profile)[f"true_positives_at_{rate:g}"], abs=1e-6)
+    for rate in REPORTED:
+        assert rows[rate] == pytest.approx(
+            figures_of(profile)[f"true_positives_at_{rate:g}"], abs=1e-6
+        )
 
 
 def test_a_row_of_the_curve_is_never_below_the_bound():

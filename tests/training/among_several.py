@@ -9,11 +9,11 @@ from threadpoolctl import threadpool_limits
 
 from stages.model.perceptron import Architecture
 from stages.training import dp_sgd
-from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
 from stages.training.noise import random_source
 from stages.training.plan import Plan
 from stages.training.processes import Processes
+from tests.runs import training_of
 
 ROWS = 30
 STEPS = 40
@@ -36,17 +36,12 @@ def train(plan, rows, processes, seed=None):
     """Return a finished training, and after each step the weights and the gradient applied."""
     source = np.random.default_rng(0)
     features = source.uniform(-1, 1, (rows, 6)).astype(np.float32)
-    training = PrivateTraining(
+    training = training_of(
         build_network(Architecture(6, 3, (8, 5), "relu"), init_seed=1),
-        features,
-        source.integers(0, 3, rows),
+        (features, source.integers(0, 3, rows)),
         plan,
         random_source(seed, processes.rank),
-        classes=3,
-        learning_rate=0.1,
-        momentum=0.5,
-        average_decay=0.9,
-        processes=processes,
+        processes,
     )
     weights: list = []
     gradients: list = []

@@ -445,7 +445,7 @@ def test_no_stage_uses_the_gdp_accountant():
     assert uses_gdp("from opacus.accountants import GaussianAccountant")
     folder = Path(stages.__path__[0])
     files = sorted(folder.rglob("*.py"))
-    assert folder / "privacy" / "accounting.py" in files
+    assert folder / "training" / "accounting.py" in files
     assert not [path for path in files if uses_gdp(path.read_text("utf-8"))]
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.model.perceptron import Architecture, count_weights
-from stages.training.auto import LARGEST_LEARNING_RATE, choose
+from stages.training import auto
+from stages.training.auto import LARGEST_LEARNING_RATE, Pinned, PublicNumbers
 from stages.training.network import build_network
-from stages.training.plan import make_plan
+from tests.runs import plan_of
 
 SAMPLE: dict[str, Any] = {
     "train_size": 1070,
@@ -21,6 +22,14 @@ SAMPLE: dict[str, Any] = {
     "target_epsilon": 1.0,
     "target_delta": 1e-5,
 }
+
+
+def choose(**numbers):
+    """The rule, told public numbers and what is pinned by name."""
+    public = {
+        name: numbers.pop(name) for name in [*numbers] if name in PublicNumbers.__annotations__
+    }
+    return auto.choose(PublicNumbers(**public), Pinned(**numbers))
 
 
 def steps_of(settings, train_size):
@@ -163,7 +172,7 @@ def test_batches_of_a_large_table_are_a_small_share_that_costs_little_noise():
     assert settings.batch_size < 0.2 * 10**6
 
     def noise(batch_size):
-        plan = make_plan(
+        plan = plan_of(
             train_size=10**6,
             batch_size=batch_size,
             epochs=steps_of(settings, 10**6) * batch_size / 10**6,

@@ -14,11 +14,14 @@ import torch
 from scipy import stats
 
 from stages.training import dp_sgd, network
-from stages.training.checkpoint import Checkpoint, restore, state_of
+from stages.training.checkpoint import Checkpoint, state_of
 from stages.training.dp_sgd import PrivateTraining, loss_bound
-from stages.training.gradients import clipped_sum_function
+from stages.training.gradients import ClippedSumFunction
+from stages.training.network import as_arrays
 from stages.training.noise import random_source
+from stages.training.past import Past
 from stages.training.plan import Plan
+from tests.runs import training_of
 
 FALSE_ALARM = 1e-7
 
@@ -76,13 +79,11 @@ def prepare(make_model, make_table):
 
     def make(plan, *, table=None, source=None, classes=3, momentum=0.0, average_decay=0.9, **model):
         features, labels = make_table(24, classes=classes) if table is None else table
-        return PrivateTraining(
+        return training_of(
             make_model(features=features.shape[1], classes=classes, **model),
-            features,
-            labels,
+            (features, labels),
             plan,
             random_source(simulation_seed=5) if source is None else source,
-            classes=classes,
             learning_rate=LEARNING_RATE,
             momentum=momentum,
             average_decay=average_decay,
@@ -110,7 +111,7 @@ def largest_difference(tensors, others):
 
 def clipped_sums(training, batch):
     """The exact sum, in the shapes of the model's parameters."""
-    sums = clipped_sum_function(training.model)(
+    sums = ClippedSumFunction(as_arrays(training.model))(
         training.features[batch], training.labels[batch], training.plan.max_grad_norm
     )
     return in_shape(training, sums.gradient)
@@ -260,7 +261,7 @@ def test_a_continued_run_goes_on_where_its_checkpoint_ended(prepare, tmp_path, m
     # On an empty table a gradient is noise: θ₁ = θ₀ - lr·(momentum·v₀ + σ·C·z / 12).
     source = Recorder([])
     second = prepare(ONE_HALF, source=source, table=empty_table(), momentum=momentum)
-    restore(second, loaded)
+    Past(loaded, commit="0" * 40).restore_into(second)
     (epoch,) = second.epochs()
     velocity = momentum * before["momentum"] + 1.3 * 0.7 * torch.from_numpy(source.noise[0]) / 12
     theta = before["weights"] - LEARNING_RATE * velocity
@@ -391,7 +392,7 @@ def test_a_loss_beyond_the_bound_counts_as_the_bound(prepare, make_table):
     moved = metric_sums(prepare, (features, labels)) - metric_sums(
         prepare, (features[1:], labels[1:])
     )
-    part = clipped_sum_function(training.model)(features, labels, 1.0)
+    part = ClippedSumFunction(as_arrays(training.model))(features, labels, 1.0)
     # Unclipped, this row would have moved the sum by more than a thousand.
     assert float(part.losses[0]) / loss_bound(3) > 1000
     assert moved[0] == pytest.approx(1, abs=1e-4)

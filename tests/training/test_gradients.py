@@ -14,13 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 from stages.model.perceptron import Architecture, Model
-from stages.training.gradients import (
-    ClippedSum,
-    DenseClippedSum,
-    HooksClippedSum,
-    clipped_sum_function,
-)
+from stages.training.gradients import ClippedSum, ClippedSumFunction
 from stages.training.network import as_arrays, build_network
+from tests.training.hooks import HooksClippedSum
 
 
 def as_tensors(part):
@@ -35,14 +31,14 @@ def as_tensors(part):
 
 
 def closed_form(model, features, labels, max_grad_norm):
-    function = DenseClippedSum(as_arrays(model))
+    function = ClippedSumFunction(as_arrays(model))
     return as_tensors(function(features.numpy(), labels.numpy(), max_grad_norm))
 
 
 def closed_form_in_torch(model, features, labels, max_grad_norm):
     """What runs on a GPU, here on the CPU."""
     layers = [(layer.weight.detach(), layer.bias.detach()) for layer in list(model)[::2]]
-    function = DenseClippedSum(Model(layers, as_arrays(model).activation))
+    function = ClippedSumFunction(Model(layers, as_arrays(model).activation))
     return function(features, labels, max_grad_norm)
 
 
@@ -242,12 +238,6 @@ def test_a_forgotten_layer_breaks_the_bound(make_model, make_batch):
     assert moved_by_last_row(forgetful_sum, model, batch, 0.5) > 2 * 0.5
 
 
-def test_closed_form_is_chosen_for_the_pipelines_own_networks(make_model):
-    for hidden_sizes in ((), (8,), (8, 5)):
-        function = clipped_sum_function(make_model(hidden_sizes=hidden_sizes))
-        assert isinstance(function, DenseClippedSum)
-
-
 class Residual(nn.Module):
     """Linear throughout, but no Sequential."""
 
@@ -282,8 +272,7 @@ class Residual(nn.Module):
         ),
     ],
 )
-def test_any_other_model_is_summed_as_opacus_does(make_batch, model):
-    assert isinstance(clipped_sum_function(model), HooksClippedSum)
+def test_the_oracle_sums_any_other_model_as_opacus_does(make_batch, model):
     assert differs_from_opacus(hooks, model, make_batch(16), 0.5) < ROUNDING
     assert differs_from_opacus(hooks, model, make_batch(0), 0.5) == 0
 
@@ -301,7 +290,7 @@ def test_every_way_to_the_sum_agrees(make_model, make_batch, other, activation):
 
 def test_weights_that_change_in_place_are_seen(make_model, make_batch):
     model, (features, labels) = make_model(), make_batch(16)
-    function = DenseClippedSum(as_arrays(model))
+    function = ClippedSumFunction(as_arrays(model))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(-0.5)

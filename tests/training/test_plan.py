@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from stages.errors import UserError
 from stages.privacy.events import Steps
 from stages.training.calibration import calibrate
-from stages.training.plan import Plan, make_plan, public_train_size
+from stages.training.plan import Plan, public_train_size
+from tests.runs import plan_of
 
 ASKED: dict[str, Any] = {
     "train_size": 1000,
@@ -25,7 +26,7 @@ ASKED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(**ASKED)
+    return plan_of(**ASKED)
 
 
 def shaped(sample_rate, steps):
@@ -54,7 +55,7 @@ def test_sampling_and_steps_follow_from_the_declared_size(plan):
 
 def test_a_part_of_a_step_is_one_step():
     # 0.1 epochs of full batches
-    assert make_plan(**ASKED | {"batch_size": 1000, "epochs": 0.1}).steps == 1
+    assert plan_of(**ASKED | {"batch_size": 1000, "epochs": 0.1}).steps == 1
 
 
 def test_the_metrics_have_the_asked_noise_ratio(plan):
@@ -110,7 +111,7 @@ def test_every_epoch_has_a_step_and_the_last_ends_the_plan(sample_rate, steps):
 
 def refusal(**changes):
     with pytest.raises(UserError) as refused:
-        make_plan(**ASKED | changes)
+        plan_of(**ASKED | changes)
     return str(refused.value)
 
 
@@ -119,7 +120,7 @@ def test_a_batch_larger_than_the_table_is_refused():
         "params.yaml: `batch_size` should be at most `train_size` (1000), but is 1001. "
         "Lower `batch_size`; equal to `train_size` is full batch."
     )
-    assert make_plan(**ASKED | {"batch_size": 1000}).sample_rate == 1
+    assert plan_of(**ASKED | {"batch_size": 1000}).sample_rate == 1
 
 
 @pytest.mark.parametrize("delta", [8e-4, 1e-3, 0.5])

@@ -1,0 +1,79 @@
+"""A spend from the moment before its first noise to the one after its last."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.books.records import PublicSpend, Record
+from stages.books.store import Ledger
+from stages.params import Params
+from stages.privacy.events import Event
+from stages.privacy.history import Spend
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A spend that is reserved, to be settled when it has happened.
+
+    Attributes:
+        spend: what was reserved.
+        budget: the cap it was held against.
+        ledger, run: where it is entered and as what; None for a simulation, never released.
+        is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
+    """
+
+    spend: Spend
+    budget: float | None
+    ledger: Ledger | None
+    run: str | None
+    is_trial: bool = False
+
+    def settle(self, events: Sequence[Event]) -> None:
+        """Enter what really ran."""
+        if self.ledger and self.run and not self.is_trial:
+            self.ledger.settle(self.run, events)
+
+    def total(self) -> float | None:
+        """Return ε of everything about these people by now; None for a simulation."""
+        return None if self.ledger is None else self.ledger.total(self.spend)
+
+    def record(self, measures: str | None = None) -> Record:
+        """Return what the metrics tell of the entry; `measures` names the run that is measured."""
+        spend = PublicSpend(**self.spend.public())
+        return Record(run=self.run, spend=spend, measures=measures)
+
+    @property
+    def part(self) -> int:
+        """Which part of another run this is, counting from 1; also 1 for what is none."""
+        number = (self.run or "").rpartition("-")[2]
+        return int(number) if number.isdecimal() else 1
+
+    def summary(self) -> str:
+        """Return the line with which a run ends."""
+        if self.ledger is None:
+            return "privacy ledger: a simulation is not entered; do not publish it"
+        return self.ledger.summary(self.spend, self.budget)
+
+
+def book(spend: Spend, params: Params, after: str | None = None, of: str | None = None) -> Booking:
+    """Reserve a spend in the repository's ledger, before any noise is drawn.
+
+    Args:
+        spend: what is about to be released.
+        params: with the budget, and whether the run is a simulation, which is never released and so
+            not entered, or one trial of a tuning, which reserves and settles for all of them.
+        after: id of the run that this one builds on.
+        of: id of the run of which this is a further part.
+
+    Raises:
+        UserError: the budget does not allow it, or the ledger does not know the run before.
+    """
+    budget = params.privacy_budget
+    if params.simulation_seed is not None:
+        return Booking(spend, budget, None, None)
+    ledger = Ledger()
+    if params.tuning_trial is not None:
+        entry = ledger.trial_of(params.tuning_trial.rpartition("-")[0], spend)
+        return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
+    if after is not None:
+        ledger.require(after)
+    return Booking(spend, budget, ledger, ledger.reserve(spend, budget, of=of))

@@ -1,0 +1,83 @@
+"""The ledger as a person reads it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from stages.books.store import Entry, same_people
+from stages.errors import UserError
+from stages.files import write_csv, write_json
+from stages.params import Params
+from stages.privacy.events import to_json
+from stages.privacy.history import Side, Spend, side_epsilon, total_epsilon
+
+
+def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries about the same people, table by table."""
+    rest = list(entries)
+    while rest:
+        people = same_people(rest, rest[0].spend.data, rest[0].spend.fingerprint)
+        yield people
+        rest = [entry for entry in rest if entry not in people]
+
+
+def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
+    """Yield the lines of a table of runs and totals about the same people."""
+    delta = params.target_delta
+    yield f"{people[0].spend.data}, ε at δ = {delta:g}"
+    yield "entry  when              run           side   ε alone  total so far  left"
+    for entry, total in zip(people, running_totals(people, delta), strict=True):
+        name = entry.experiment or (entry.revision or "")[:12]
+        yield (
+            f"{entry.number:>5}  {entry.time[:16].replace('T', ' ')}  {name:<12.12}  "
+            f"{entry.spend.side:<5}  {entry.spend.epsilon:>7.3f}  {total:>12.3f}  "
+            f"{_left(total, params.privacy_budget)}{_note(entry)}"
+        )
+    spends = counting(people)
+    sides = ", ".join(
+        f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
+    )
+    yield f"total {total_epsilon(spends, delta):.3f} ({sides})"
+
+
+def _left(total: float, budget: float | None) -> str:
+    return "no cap" if budget is None else f"{max(0.0, budget - total):.3f}"
+
+
+def _note(entry: Entry) -> str:
+    if entry.struck is not None:
+        return f"  struck: {entry.struck}"
+    return "" if entry.settled else "  not settled, counts in full"
+
+
+def counting(entries: Sequence[Entry]) -> list[Spend]:
+    """Return the spends that count: all but the struck ones."""
+    return [entry.spend for entry in entries if entry.struck is None]
+
+
+def running_totals(entries: Sequence[Entry], delta: float) -> list[float]:
+    """Return ε at δ of the entries up to each."""
+    return [total_epsilon(counting(entries[: number + 1]), delta) for number in range(len(entries))]
+
+
+def export(entries: Sequence[Entry], file: Path) -> None:
+    """Write entries to a .csv or .json file.
+
+    Raises:
+        UserError: the file's name ends otherwise.
+    """
+    rows = [_flat(entry) for entry in entries]
+    match file.suffix:
+        case ".json":
+            write_json(file, {"entries": rows})
+        case ".csv":
+            write_csv(file, rows)
+        case other:
+            raise UserError(f"{file}: expected a .csv or .json file, not {other!r}.")
+
+
+def _flat(entry: Entry) -> dict[str, Any]:
+    content = asdict(entry)
+    spend = content.pop("spend")
+    return {**content, **spend, "events": to_json(entry.spend.events)}

@@ -1,0 +1,38 @@
+"""What a run would cost, before it is made: both sides of it, from public numbers alone."""
+
+from collections.abc import Iterator, Sequence
+
+from stages.books.listing import counting
+from stages.books.store import Ledger, same_people
+from stages.errors import UserError
+from stages.evaluation.release import CountRelease
+from stages.params import Params
+from stages.privacy.history import Spend, total_epsilon
+from stages.tabular.prepared import Prepared
+from stages.training.setup import settle, training_spend
+
+
+def spends_of(params: Params, prepared: Prepared) -> list[Spend]:
+    """Return what a new run releases about the training and about the test side.
+
+    Raises:
+        UserError: no size is declared, or the parameters allow no plan.
+    """
+    if params.train_size is None:
+        raise UserError("params.yaml: to price a run, `train_size` has to be declared.")
+    _, plan = settle(params, prepared, params.train_size)
+    release = CountRelease.of(params, prepared)
+    return [
+        training_spend(plan, params, prepared),
+        release.spend(prepared.source, params.target_delta),
+    ]
+
+
+def totals_after(runs: Sequence[Params]) -> Iterator[float]:
+    """Yield ε of everything about the prepared table's people after each of `runs`, in turn."""
+    prepared = Prepared.open()
+    source = prepared.source
+    spends = counting(same_people(Ledger().entries(), source.data, source.fingerprint))
+    for params in runs:
+        spends += spends_of(params, prepared)
+        yield total_epsilon(spends, params.target_delta)

@@ -1,0 +1,119 @@
+"""A random number of trials, of which nobody is shown any but the best."""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from stages.books.store import Ledger
+from stages.errors import UserError
+from stages.evaluation.result import EvaluateResult
+from stages.params import Params, load_params
+from stages.pricing import spends_of
+from stages.privacy.events import BestOfMany
+from stages.privacy.history import Spend
+from stages.privacy.renyi import epsilon_renyi
+from stages.tabular.prepared import Prepared
+from stages.training.noise import random_source
+from stages.training.setup import settle
+from stages.versions import file_at, resolve
+
+# What may be tuned: settings that leave the price of a trial as it is, given its number of steps.
+TUNABLE = {"learning_rate", "momentum", "max_grad_norm", "hidden_sizes", "activation", "init_seed"}
+
+# Truncated negative binomial with shape 1: the geometric distribution.
+SHAPE = 1.0
+
+
+def refuse_untunable(grid: Sequence[Mapping[str, Any]], params: Params) -> None:
+    """Make sure that every choice of the grid can be a trial.
+
+    Raises:
+        UserError: it cannot.
+    """
+    for name in grid[0]:
+        if name not in TUNABLE:
+            raise UserError(
+                f"-S {name}: only settings that leave the price of a trial alone can be tuned: "
+                f"{', '.join(sorted(TUNABLE))}. Others: python -m stages.ledger plan -S {name}=…"
+            )
+    if params.mode != "new" or params.simulation_seed is not None or params.exact_metrics:
+        raise UserError(
+            "params.yaml: tuning needs `mode: new`, an empty `simulation_seed` and "
+            "`exact_metrics: false`. Set them so."
+        )
+    if params.train_size is None:
+        raise UserError("params.yaml: tuning needs a declared `train_size`.")
+    for choice in grid:
+        load_params(overrides=choice)
+
+
+def price(trials: float, params: Params) -> list[Spend]:
+    """Return what the best of a random number of runs costs on each side.
+
+    Args:
+        trials: expected number, above 1.
+        params: of one run.
+    """
+    if not trials > 1:
+        raise UserError(f"--trials should be above 1 on average, but is {trials:g}.")
+    return [_best_of(trials, spend) for spend in spends_of(params, Prepared.open())]
+
+
+def _best_of(trials: float, spend: Spend) -> Spend:
+    event = BestOfMany(spend.events, trials, SHAPE)
+    return replace(spend, events=(event,), epsilon=epsilon_renyi([event], spend.delta))
+
+
+def run_trials(
+    grid: Sequence[Mapping[str, Any]], trials: float, params: Params, spends: Sequence[Spend]
+) -> str:
+    """Run the trials and return the name of the experiment that is the best of them.
+
+    Guarantee:
+        What is left, the best trial, is as private as the events of `spends` say (Papernot &
+        Steinke 2022, Theorem 2), if the number of trials and the others stay secret.
+    """
+    tuning, ledger = f"tune-{secrets.token_hex(6)}", Ledger()
+    for spend in spends:
+        ledger.reserve(spend, params.privacy_budget, run=f"{tuning}-{spend.side}")
+    source = random_source(None)
+    count = source.geometric(1 / trials)
+    names = [f"{tuning}-{secrets.token_hex(3)}" for _ in range(count)]
+    steps = _steps_of(params)
+    for name in names:
+        _run_trial(name, {**steps, **grid[int(source.integers(len(grid)))]})
+    for spend in spends:
+        ledger.settle(f"{tuning}-{spend.side}", spend.events)
+    best = min(names, key=_loss)
+    if others := [name for name in names if name != best]:
+        _dvc("exp", "remove", *others)
+    return best
+
+
+def _steps_of(params: Params) -> dict[str, Any]:
+    """Return batch size and epochs as numbers; as `auto` they would follow what is tuned."""
+    settings, _ = settle(params, Prepared.open(), params.train_size or 0)
+    return {"batch_size": settings.batch_size, "epochs": settings.epochs}
+
+
+def _run_trial(name: str, choice: Mapping[str, Any]) -> None:
+    # `tuning_trial` is new for each trial, so the run-cache never passes one off as another.
+    settings = {**choice, "tuning_trial": name}
+    overrides = [f"-S={key}={json.dumps(value)}" for key, value in settings.items()]
+    _dvc("exp", "run", "--temp", "--name", name, *overrides)
+
+
+def _dvc(*arguments: str) -> None:
+    """Run DVC without showing what it prints: the figures of trials are nobody's to see."""
+    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
+        raise UserError(f"`dvc {' '.join(arguments[:2])}` failed: {' '.join(errors)}")
+
+
+def _loss(name: str) -> float:
+    text = file_at(resolve(name), EvaluateResult.path.as_posix())
+    return EvaluateResult.of(json.loads(text or "{}")).loss
