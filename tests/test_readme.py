@@ -1,21 +1,15 @@
-"""The pages do what they say: commands run, links lead somewhere, figures are the files' own."""
+"""The pages do what they say: commands run, links lead somewhere, the main one is short."""
 
-import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from stages.evaluation.result import EvaluateResult
-from stages.training.result import TrainResult
 from tests.conftest import ROOT, commit_all, copy_project
-
-NAMES = ("README.md", "CONTRIBUTING.md")
+from tests.pages import MAIN, OTHERS, PAGES, read
 
 # Blocks that are not run, by their page and first line, and why.
 NOT_RUN = {
@@ -23,28 +17,15 @@ NOT_RUN = {
 }
 
 
-def pages():
-    """Return the paths of all pages in the repository, the main one first."""
-    command = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.md")
-    found = subprocess.check_output(command, cwd=ROOT, text=True).split()
-    return sorted((path for path in found if Path(path).name in NAMES), key=len)
-
-
-PAGES = pages()
-MAIN, OTHERS = "README.md", [page for page in PAGES if page != "README.md"]
-
-
-def read(page):
-    return (ROOT / page).read_text()
-
-
-def blocks(page):
+def blocks(text):
     """Return the shell commands of a page, block by block."""
-    return re.findall(r"^```bash\n(.*?)^```", read(page), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_every_exception_is_on_a_page():
-    assert {(page, block.splitlines()[0]) for page in PAGES for block in blocks(page)} >= {*NOT_RUN}
+    assert {(page, block.splitlines()[0]) for page in PAGES for block in blocks(read(page))} >= {
+        *NOT_RUN
+    }
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -80,9 +61,9 @@ def bring_a_table(project):
 BY_HAND = {"git switch --create patients": bring_a_table}
 
 
-def run(project, page):
+def run(project, page, text):
     """Run the blocks of a page as somebody does who reads it from top to bottom."""
-    for block in blocks(page):
+    for block in blocks(text):
         first = block.splitlines()[0]
         if (page, first) in NOT_RUN:
             continue
@@ -94,7 +75,7 @@ def run(project, page):
 @pytest.fixture(scope="module")
 def reader(newcomer):
     """The newcomer, who has done all that the main page says."""
-    run(newcomer, MAIN)
+    run(newcomer, MAIN, read(MAIN))
     return newcomer
 
 
@@ -105,11 +86,16 @@ def test_the_commands_of_the_main_page_run_in_their_order(reader):
     assert "data/patients.csv\n" not in reader.run("git", "ls-files", "data")
 
 
-@pytest.mark.parametrize("page", [page for page in OTHERS if blocks(page)])
+@pytest.mark.parametrize("page", [page for page in OTHERS if blocks(read(page))])
 def test_the_commands_of_a_page_run_after_those_of_the_main_page(reader, page, tmp_path):
     project = copy_of(reader, tmp_path / "project")
-    run(project, page)
+    run(project, page, read(page))
     project.finish_queue()
+
+
+def test_a_command_that_fails_is_seen(project):
+    with pytest.raises(AssertionError, match="lost"):
+        run(project, MAIN, "```bash\ntrue\ncat lost | head -1\n```\n")
 
 
 def copy_of(project, folder):
@@ -151,180 +137,6 @@ def test_every_link_leads_to_a_file(page):
 @pytest.mark.parametrize("link", ["lost.md", "README.md#lost", "#lost"])
 def test_a_link_that_leads_nowhere_is_seen(link):
     assert broken(MAIN, f"# Found\n[a](#found) [b](LICENSE) [c]({link})") == [link]
-
-
-# --- figures -------------------------------------------------------------------------------------
-
-# Where figures come from. Only these know the files' keys.
-TRAIN, TEST = TrainResult.read(ROOT), EvaluateResult.read(ROOT)
-STATEMENT = yaml.safe_load((ROOT / "plots/statement.yaml").read_text())
-ATTACK = STATEMENT["evidence"]["attack"]
-
-
-def right_of_100(mechanism):
-    """How often of 100 a coin toss is right at most, rounded up: 50 and half the advantage."""
-    return math.ceil(50 + 50 * ATTACK[mechanism]["advantage"])
-
-
-def output(name):
-    return (ROOT / "benchmarks" / name).read_text()
-
-
-def row(name, start):
-    """Return the cells of the first line of a benchmark's table that starts with `start`."""
-    (line, *_) = [line for line in output(name).splitlines() if line.startswith(f"| {start} |")]
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def ratio(rows, column):
-    """Return the times of a plain step in a cell such as `0.558 (1.33)`."""
-    cell = row("RESULTS.md", rows)[column]
-    return float(cell[cell.index("(") + 1 : -1])
-
-
-def ours(rows):
-    return ratio(rows, 3)
-
-
-def opacus():
-    sizes = ("1,070 / 64", "100,000 / 1,024", "1,000,000 / 4,096", "10,000,000 / 4,096")
-    return [ratio(size, 4) for size in sizes]
-
-
-def below_the_grid(column):
-    return -float(row("UTILITY.md", "oracle")[column])
-
-
-def sample(epsilon):
-    """Return accuracy of the default, log loss of the default and of the grid, on the sample."""
-    default = row("UTILITY.md", f"{epsilon} | 40")
-    return float(default[3].split()[0])
-
-
-def log_losses(epsilon):
-    section = output("UTILITY.md").split("### sample\n")[1]
-    (line, *_) = [line for line in section.splitlines() if line.startswith(f"| {epsilon} |")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    return float(cells[7]), float(cells[8])
-
-
-# (page, what stands there, with a group for each figure, the figures, as they are written)
-FIGURES = [
-    (MAIN, r"At ε = (\S+) the committed run", [TEST.epsilon_overall], "{:.3g}"),
-    (
-        MAIN,
-        r"right on (\S+) % ± (\S+) %",
-        [100 * TEST.accuracy, 100 * (TEST.interval or {})["accuracy"]],
-        "{:.1f}",
-    ),
-    (
-        MAIN,
-        r"ROC area (\S+) ± (\S+) and log loss (\S+) ± ([\d.]+\d)",
-        [
-            *(TEST.figures["roc_auc"], (TEST.interval or {})["roc_auc"]),
-            *(TEST.loss, (TEST.interval or {})["loss"]),
-        ],
-        "{:.3f}",
-    ),
-    (
-        "stages/privacy/README.md",
-        r"larger \((\S+) in the committed run",
-        [TRAIN.epsilon_replace_one],
-        "{:.2f}",
-    ),
-    (
-        "stages/privacy/README.md",
-        r"where ε of the training is ([\d.]+\d)",
-        [TRAIN.epsilon],
-        "{:.3f}",
-    ),
-    ("stages/books/README.md", r"main come to ε = ([\d.]+\d)", [TEST.epsilon_total], "{:.1f}"),
-    (
-        "stages/reporting/README.md",
-        r"at most (\d+) times, and the test figures at most (\d+)",
-        [right_of_100("model_and_curves"), right_of_100("test_figures")],
-        "{}",
-    ),
-    (
-        "benchmarks/README.md",
-        r"takes (\S+) times a plain PyTorch step at batches of 64 .*?, (\S+) times at 1,024 and "
-        r"(\S+) times at 4,096, where Opacus' usual loop takes (\S+) to (\S+) times",
-        [
-            *(ours("1,070 / 64"), ours("100,000 / 1,024"), ours("1,000,000 / 4,096")),
-            *(min(opacus()), max(opacus())),
-        ],
-        "{:.2f}",
-    ),
-    (
-        "benchmarks/README.md",
-        r"`dvc repro` takes (\S+) times as long .*?, and (\S+) times as long as the usual notebook",
-        [
-            float(row("RESULTS.md", '`python -c "import torch, opacus"`')[2]),
-            float(row("RESULTS.md", "the usual notebook as a script")[2]),
-        ],
-        "{:.2f}",
-    ),
-    (
-        "benchmarks/README.md",
-        r"it is (\S+) below the grid's best in the median cell; the worst is (\S+) below",
-        [below_the_grid(2), below_the_grid(3)],
-        "{:.4f}",
-    ),
-    (
-        "benchmarks/README.md",
-        r"at ε = 1 the log loss is (\S+) where the grid has (\S+)\)",
-        [*log_losses(1)],
-        "{:.3f}",
-    ),
-    (
-        "stages/evaluation/README.md",
-        r"accuracy .*? (\S+) at ε = 1 and (\S+) at ε = 3.5",
-        [sample(1), sample(3.5)],
-        "{:.4f}",
-    ),
-]
-
-
-def differences(text, pattern, values, form):
-    """Return the figures in `text` that are not `values`: (told, expected) of each."""
-    found = re.search(pattern, " ".join(text.split()))
-    assert found, f"expected on the page: {pattern}"
-    expected = [form.format(value) for value in values]
-    return [pair for pair in zip(found.groups(), expected, strict=True) if len({*pair}) > 1]
-
-
-@pytest.mark.parametrize(("page", "pattern", "values", "form"), FIGURES)
-def test_a_figure_is_that_of_its_file(page, pattern, values, form):
-    assert differences(read(page), pattern, values, form) == []
-
-
-def test_a_figure_that_differs_is_seen():
-    text = "right on 93.1 % ± 0.6 %\nof the rows"
-    pattern = r"right on (\S+) % ± (\S+) % of"
-    assert differences(text, pattern, [93.12, 0.58], "{:.1f}") == []
-    assert differences(text, pattern, [93.12, 0.71], "{:.1f}") == [("0.6", "0.7")]
-
-
-def cells_of(page, header):
-    """Return the rows of the Markdown table on a page that starts with `header`."""
-    text = read(page)
-    lines = text[text.index(header) :].split("\n\n", 1)[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
-def test_the_table_of_continuing_is_its_output():
-    told = cells_of("stages/training/README.md", "| at ε = 3.5 |")
-    lines = output("CONTINUING.txt").splitlines()[2:]
-    assert told == [re.split(r" {2,}", line.strip()) for line in lines]
-
-
-def test_the_table_of_the_audit_is_its_output():
-    told = cells_of("stages/training/README.md", "| attack |")
-    found = [re.split(r" {2,}", line) for line in output("AUDIT.txt").splitlines()[1:5]]
-    assert told == [
-        [right[0], right[1], right[2], wrong[2]]
-        for right, wrong in zip(found[::2], found[1::2], strict=True)
-    ]
 
 
 # --- the main page -------------------------------------------------------------------------------
