@@ -160,7 +160,7 @@ def _explain_one(detail: dict[str, Any]) -> str:
         return f"{detail['msg'].removeprefix('Value error, ')}. Change one of the two."
     name = str(detail["loc"][0])
     if detail["type"] == "missing":
-        return f"`{name}` is missing. Add a line `{name}: …`; the README's table says what it does."
+        return f"`{name}` is missing. Add a line `{name}: …`; `git show HEAD:params.yaml` has one."
     if detail["type"] == "extra_forbidden":
         known = [field.alias or key for key, field in Params.model_fields.items()]
         near = difflib.get_close_matches(name, known, n=1)

@@ -14,7 +14,7 @@ from stages.model.files import SUMS, _sums
 ROOT = Path(__file__).parent.parent
 PROJECT_FILES = (
     *("dvc.yaml", "dvc.lock", "params.yaml", "stages", "data", ".dvc", ".dvcignore"),
-    *("Makefile", "requirements.txt", ".gitignore"),
+    *(".github", "Makefile", "requirements.txt", "requirements-dev.txt", ".gitignore"),
 )
 
 ENVIRONMENT = {
