@@ -76,7 +76,7 @@ def _run(
         for _ in training.epochs():
             pass
         history = [*past.history, *training.history]
-        past = Past(Checkpoint(None, history, [], {}, state_of(training)), commit="simulated")
+        past = Past(Checkpoint(None, history, [], {}, state_of(training)))
     features, labels = table.test
     probabilities = np.concatenate(
         list(predict_probabilities(as_arrays(training.average), features))

@@ -31,7 +31,7 @@ def main() -> None:
     booking = book(training_spend(plan, params, table, past.history), params, after=past.run)
     epochs = with_progress(training, past)
     history = [*past.history, *training.checked_history()]
-    spent = account(history, plan.delta, params.target_epsilon, planned=past.is_empty)
+    spent = account(history, plan.delta, params.target_epsilon, planned=not past.history)
     booking.settle(training.history)
 
     result = Trained(params, table, past, training, epochs, spent, booking).write()

@@ -116,7 +116,7 @@ class Trained:
 
     def _profile(self) -> Profile:
         events = self.booking.spend.events if self.booking.is_trial else self.history
-        return privacy_profile(events, planned=self.past.is_empty)
+        return privacy_profile(events, planned=not self.past.history)
 
     def _result(self, rows: Epochs, profile: Profile) -> TrainResult:
         plan, settings = self.training.plan, self.training.settings

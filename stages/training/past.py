@@ -39,7 +39,7 @@ class Past:
     @property
     def is_empty(self) -> bool:
         """Whether there was no run before."""
-        return self.commit is None
+        return not self.checkpoint.tensors
 
     @property
     def run(self) -> str | None:

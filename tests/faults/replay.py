@@ -27,7 +27,7 @@ from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
 from stages.tabular.prepared import SIDES, Features, Labels, SideName, load_side
 from stages.tabular.schema import Schema
-from stages.training import accounting, calibration, dp_sgd, setup
+from stages.training import accounting, calibration, dp_sgd, output, setup
 from stages.training.checkpoint import Checkpoint
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays, build_network
@@ -340,5 +340,5 @@ def quick_accounting() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stages.training.plan.calibrate", remembering(calibration.calibrate))
         patch.setattr(train, "account", remembering(accounting.account))
-        patch.setattr(train, "epsilon_curve", remembering(accounting.epsilon_curve))
+        patch.setattr(output, "epsilon_curve", remembering(accounting.epsilon_curve))
         yield

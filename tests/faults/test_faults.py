@@ -944,7 +944,9 @@ def test_a_nan_row_counts_as_zero_or_is_caught_by_the_noise(short, monkeypatch):
     with_it, alone = prepare(short, rows=(features, labels)), prepare(short)
     with_it._sum_over(everybody)
     alone._sum_over(np.delete(everybody, 7))
-    assert torch.allclose(with_it.weights.grad, alone.weights.grad)
+    # In which order a product is summed up depends on its size, and float32 rounds each order
+    # otherwise; a row that counts weighs up to 0.5.
+    torch.testing.assert_close(with_it.weights.grad, alone.weights.grad, rtol=1e-5, atol=1e-4)
     # The owner is told how many there were.
     assert (with_it.monitors.not_finite, alone.monitors.not_finite) == (1, 0)
 

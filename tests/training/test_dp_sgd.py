@@ -261,7 +261,7 @@ def test_a_continued_run_goes_on_where_its_checkpoint_ended(prepare, tmp_path, m
     # On an empty table a gradient is noise: θ₁ = θ₀ - lr·(momentum·v₀ + σ·C·z / 12).
     source = Recorder([])
     second = prepare(ONE_HALF, source=source, table=empty_table(), momentum=momentum)
-    Past(loaded, commit="0" * 40).restore_into(second)
+    Past(loaded).restore_into(second)
     (epoch,) = second.epochs()
     velocity = momentum * before["momentum"] + 1.3 * 0.7 * torch.from_numpy(source.noise[0]) / 12
     theta = before["weights"] - LEARNING_RATE * velocity
