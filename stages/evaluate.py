@@ -18,8 +18,7 @@ from stages.model.files import load_model
 from stages.model.perceptron import Model, predict_probabilities
 from stages.params import Params, load_params
 from stages.privacy.history import Spend
-from stages.tabular.encode import level_codes
-from stages.tabular.prepared import Features, Labels, load_schema, load_side
+from stages.tabular.prepared import Features, Labels, Prepared, load_schema, load_side
 from stages.tabular.schema import Schema
 
 PREPARED = Path("data/prepared")
@@ -75,7 +74,7 @@ class Released(NamedTuple):
 def _count(model: Model, features: Features, labels: Labels, schema: Schema) -> Counted:
     """Count all rows, of which a chunk is held at a time."""
     classes = len(schema.class_names)
-    levels = {name: schema.levels(name) for name in schema.report_by}
+    levels, groups = schema.groups, Prepared.open(PREPARED).test_groups
     counted = Counted(
         np.zeros(possible_cells(classes).shape, dtype=np.int64),
         {
@@ -90,7 +89,7 @@ def _count(model: Model, features: Features, labels: Labels, schema: Schema) -> 
         counted.table += count_rows(labels[start:end], probabilities)
         predicted = probabilities.argmax(axis=1)
         for name, table in counted.groups.items():
-            group = level_codes(features[start:end], schema, name)
+            group = groups[start:end, schema.report_by.index(name)]
             np.add.at(table, (group, labels[start:end], predicted), 1)
         start = end
     return counted

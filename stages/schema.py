@@ -17,7 +17,8 @@ from stages.params import load_params
 from stages.tabular.draft import draft_schema
 from stages.tabular.encode import labels
 from stages.tabular.people import read_people
-from stages.tabular.reader import Problem, find_problems
+from stages.tabular.problems import Problem
+from stages.tabular.reader import find_problems
 from stages.tabular.schema import Schema
 
 NEXT = """\

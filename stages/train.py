@@ -21,7 +21,7 @@ from stages.privacy.attack import curve_rows, told
 from stages.privacy.events import Steps, to_json
 from stages.privacy.history import Spend
 from stages.privacy.renyi import epsilon_of_curve, epsilon_renyi, renyi_curve
-from stages.tabular.prepared import Features, Labels, load_schema, load_side
+from stages.tabular.prepared import Features, Labels, Prepared, load_schema, load_side
 from stages.training.accounting import Spent, account, epsilon_curve, privacy_profile
 from stages.training.auto import Settings, choose
 from stages.training.checkpoint import Checkpoint, restore, state_of
@@ -92,7 +92,15 @@ def _train_and_write(
     with whole_folder(MODELS / "classifier") as folder:
         stated = {**promise, "table_changed": _table_changed(parent), "run": booking.run}
         average = as_arrays(training.average.cpu())
-        save_model(folder, average, load_schema(PREPARED), stated)
+        prepared = Prepared.open(PREPARED)
+        save_model(
+            folder,
+            average,
+            features=prepared.features,
+            classes=prepared.classes,
+            schema_text=prepared.schema_text,
+            privacy=stated,
+        )
     with whole_folder(MODELS / "checkpoint") as folder:
         lineage = {
             **about,

@@ -26,7 +26,14 @@ PRIVACY = {"epsilon": 1.0, "delta": 1e-5}
 
 def save_untrained(folder, schema):
     shape = Architecture(len(schema.feature_names), len(schema.class_names), [128, 64], "tanh")
-    save_model(folder, as_arrays(build_network(shape)), schema, PRIVACY)
+    save_model(
+        folder,
+        as_arrays(build_network(shape)),
+        features=schema.feature_names,
+        classes=schema.class_names,
+        schema_text=schema.to_json(),
+        privacy=PRIVACY,
+    )
     return folder
 
 

@@ -25,7 +25,7 @@ from stages.evaluation.release import CountRelease
 from stages.model.files import save_model
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.tabular.prepared import SIDES, Features, Labels, Side, load_side
+from stages.tabular.prepared import PREPARED, SIDES, Side, SideName, load_side
 from stages.tabular.schema import Schema
 from stages.training import accounting, dp_sgd
 from stages.training.checkpoint import Checkpoint
@@ -91,7 +91,7 @@ class Replay:
         counts: the tables that the `evaluate` stage adds noise to, for a fixed model.
     """
 
-    sides: dict[Side, tuple[Features, Labels]]
+    sides: dict[SideName, Side]
     training: PrivateTraining
     weights: Array
     counts: list[npt.NDArray[np.int64]]
@@ -138,7 +138,14 @@ def save_fixed_model(folder: Path):
             parameter.mul_(3)
     folder.mkdir(parents=True)
     promise = {"epsilon": 1.0, "delta": 1e-5, "table_changed": False, "run": "a run"}
-    save_model(folder, as_arrays(model), schema, promise)
+    save_model(
+        folder,
+        as_arrays(model),
+        features=schema.feature_names,
+        classes=schema.class_names,
+        schema_text=schema.to_json(),
+        privacy=promise,
+    )
 
 
 def replay(folder: Path, rows=ROWS, **settings) -> Replay:
@@ -164,7 +171,7 @@ def replay(folder: Path, rows=ROWS, **settings) -> Replay:
         save_fixed_model(Path("models/classifier"))
         with pytest.raises(StoppedError) as counts:
             evaluate.main()
-        sides = {side: load_side(preprocess.PREPARED, side) for side in SIDES}
+        sides = {side: load_side(PREPARED, side) for side in SIDES}
     run = training.value.content
     return Replay(sides, run, flat(run.model.parameters()), counts.value.content)
 
