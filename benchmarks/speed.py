@@ -28,7 +28,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import machine
 from benchmarks.peers import CONTENDERS, Step
-from stages.tabular.schema import CategoryFeature, Field, NumberFeature, Schema
+from stages.tabular.fields import Field
+from stages.tabular.fields.category import CategoryFeature
+from stages.tabular.fields.number import NumberFeature
+from stages.tabular.schema import Schema
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/RESULTS.md"

@@ -1,6 +1,5 @@
 """The only reader of params.yaml: typed, validated, without defaults of its own."""
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +17,13 @@ from pydantic import (
 )
 
 from stages.errors import UserError
+from stages.explain import Mistake, mistakes
 
 
 def _no_boolean(value: object) -> object:
     # YAML reads `yes` as true, and Python would take true for the number 1.
     if isinstance(value, bool):
-        raise ValueError("a number, not a boolean")
+        raise ValueError(f"should be a number, not a boolean, but is {value}")
     return value
 
 
@@ -36,7 +36,7 @@ Positive = Annotated[Real, Field(gt=0)]
 
 def _auto(value: object) -> object:
     if value is None:
-        raise ValueError("a value or `auto`")
+        raise ValueError("should be a value or `auto`, but is None")
     return None if value == "auto" else value
 
 
@@ -46,7 +46,7 @@ AUTO = BeforeValidator(_auto)
 
 def _path(value: object) -> Path:
     if not isinstance(value, str) or not value:
-        raise ValueError("the path of a file")
+        raise ValueError(f"should be the path of a file, but is {value!r}")
     return Path(value)
 
 
@@ -127,7 +127,8 @@ def load_params(
     try:
         return Params.model_validate({**content, **(overrides or {})})
     except ValidationError as error:
-        raise UserError(_explain(path, error)) from None
+        lines = (_explanation(mistake) for mistake in mistakes(error, Params))
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
 def sweep(settings: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -151,23 +152,15 @@ def sweep(settings: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, combination, strict=True))
 
 
-def _explain(path: str | Path, error: ValidationError) -> str:
-    return "\n".join(f"{path}: {_explain_one(dict(detail))}" for detail in error.errors())
-
-
-def _explain_one(detail: dict[str, Any]) -> str:
-    if not detail["loc"]:
-        return f"{detail['msg'].removeprefix('Value error, ')}. Change one of the two."
-    name = str(detail["loc"][0])
-    if detail["type"] == "missing":
-        return f"`{name}` is missing. Add a line `{name}: …`; `git show HEAD:params.yaml` has one."
-    if detail["type"] == "extra_forbidden":
-        known = [field.alias or key for key, field in Params.model_fields.items()]
-        near = difflib.get_close_matches(name, known, n=1)
-        return f"`{name}` is not a parameter. " + (
-            f"Did you mean `{near[0]}`?" if near else "Remove the line."
-        )
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if detail["type"] != "value_error" and AUTO in Params.model_fields[name].metadata:
-        expected += " or `auto`"
-    return f"`{name}` should be {expected}, but is {detail['input']!r}. Change it and run again."
+def _explanation(mistake: Mistake) -> str:
+    if not mistake.place:
+        return f"{mistake}. Change one of the two."
+    name = str(mistake.place[0])
+    if mistake.type == "missing":
+        return f"{mistake}. Add a line `{name}: …`; `git show HEAD:params.yaml` has one."
+    if mistake.type == "extra_forbidden":
+        return f"{mistake}."
+    or_auto = ""
+    if mistake.type != "value_error" and AUTO in Params.model_fields[name].metadata:
+        or_auto = " or `auto`"
+    return f"`{name}` {mistake.problem}{or_auto}{mistake.seen}. Change it and run again."

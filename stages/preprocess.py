@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +14,11 @@ from stages.commands import run_stage
 from stages.errors import UserError
 from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
-from stages.tabular.encode import encode, labels
+from stages.tabular.encode import about, encode, groups, labels
 from stages.tabular.people import read_people
-from stages.tabular.prepared import SIDES, SideName, side_writer
+from stages.tabular.prepared import PREPARED, SIDES, SideName, Source, prepared_writer
 from stages.tabular.schema import Schema
 from stages.tabular.split import in_test, split_name
-
-PREPARED = Path("data/prepared")
 
 
 def main() -> None:
@@ -29,31 +27,27 @@ def main() -> None:
     with whole_folder(PREPARED) as folder, ThreadPoolExecutor(1) as other:
         source = other.submit(_source, params, schema)  # hashes the file meanwhile
         _refuse_unusable(_prepare(params, schema, folder), params, schema)
-        write_json(folder / "source.json", source.result())
+        write_json(folder / "source.json", asdict(source.result()))
 
 
-def _source(params: Params, schema: Schema) -> dict[str, Any]:
-    """Whose rows these are, for the privacy ledger; the hash is the one DVC knows the file by."""
+def _source(params: Params, schema: Schema) -> Source:
     with params.data.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "md5").hexdigest()
-    return {
-        "data": str(params.data),
-        "fingerprint": fingerprint,
-        "split": split_name(params.test_fraction, params.split_seed, schema),
-    }
+    split = split_name(params.test_fraction, params.split_seed, schema)
+    return Source(str(params.data), fingerprint, split)
 
 
 def _prepare(params: Params, schema: Schema, folder: Path) -> dict[SideName, set[int]]:
     """Fill `folder` and return the classes that each side holds."""
     seen: dict[SideName, set[int]] = {side: set() for side in SIDES}
-    with side_writer(folder, schema) as append:
-        people = read_people(params.data, schema, params.split_seed)
-        for batch in _with_progress(people):
-            features, classes = encode(batch, schema), labels(batch, schema)
+    with prepared_writer(folder, about(schema), schema.to_json()) as append:
+        for batch in _with_progress(read_people(params.data, schema, params.split_seed)):
+            parts = [part(batch, schema) for part in (encode, labels, groups)]
             test = in_test(batch, schema, params.test_fraction, params.split_seed)
             for side, chosen in zip(SIDES, (~test, test), strict=True):
-                append(side, features.compress(chosen, axis=0), classes[chosen])
-                seen[side].update(np.flatnonzero(np.bincount(classes[chosen])).tolist())
+                features, classes, levels = (part.compress(chosen, axis=0) for part in parts)
+                append(side, features, classes, levels)
+                seen[side].update(np.unique(classes).tolist())
     return seen
 
 

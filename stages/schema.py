@@ -1,24 +1,21 @@
 """Write a first schema, or check a table against one.
 
-    python -m stages.schema draft codebook.csv --public > data/patients.schema.json
-    python -m stages.schema check data/patients.csv
-
 `draft` guesses from rows, and what a schema says is published, so the file has to be public: a code
 book, a synthetic sample, last year's open data. `check` prints all problems of the table at once.
 """
 
-import argparse
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from stages.commands import run
+from stages.commands import new_parser, run
 from stages.errors import UserError
 from stages.params import load_params
 from stages.tabular.draft import draft_schema
-from stages.tabular.encode import labels
-from stages.tabular.people import read_people
-from stages.tabular.reader import Problem, find_problems
+from stages.tabular.people import count_people
+from stages.tabular.problems import listing
+from stages.tabular.reader import find_problems
 from stages.tabular.schema import Schema
 
 NEXT = """\
@@ -30,12 +27,22 @@ NEXT = """\
 
 
 def main() -> None:
-    arguments = _arguments()
+    example = "python -m stages.schema draft codebook.csv --public > data/patients.schema.json"
+    parser = new_parser(__doc__, example)
+    commands = parser.add_subparsers(required=True, title="commands", metavar="")
+    drafting = commands.add_parser("draft", help="print a schema drafted from a public file")
+    drafting.add_argument("table", type=Path, help="CSV or Parquet file that is public")
+    drafting.add_argument("--public", action="store_true", help="you declare the file public")
+    drafting.set_defaults(command=_draft)
+    checking = commands.add_parser("check", help="print the problems of a table")
+    checking.add_argument("table", type=Path, nargs="?", help="(default: `data` of params.yaml)")
+    checking.add_argument("--schema", type=Path, help="(default: `schema` of params.yaml)")
+    checking.set_defaults(command=_check)
+    arguments = parser.parse_args()
     arguments.command(arguments)
 
 
-def draft(arguments: argparse.Namespace) -> None:
-    """Print a schema drafted from a public file."""
+def _draft(arguments: Namespace) -> None:
     if not arguments.public:
         raise UserError(
             f"{arguments.table}: a draft takes bounds and values from the rows, and the schema is "
@@ -47,57 +54,20 @@ def draft(arguments: argparse.Namespace) -> None:
     print(NEXT.format(count=len(schema["fields"])), file=sys.stderr)
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Print the problems of a table; exit status 1 if there are any."""
+def _check(arguments: Namespace) -> None:
     params = load_params()
     table = arguments.table or params.data
     schema = Schema.load(arguments.schema or params.schema_path)
     rows, problems = find_problems(table, schema)
     if problems:
-        print(_listing(problems))
+        print(listing(problems))
         raise UserError(f"{table}: of {rows} rows, some have cells that do not fit the schema.")
-    used, classes = 0, set()
-    for batch in read_people(table, schema, params.split_seed):
-        used += batch.num_rows
-        classes |= {*labels(batch, schema).tolist()}
-    if len(classes) < 2:
-        raise UserError(
-            f"{table}: expected rows of two classes or more, but all are of one or none. Correct "
-            f"the label `{schema.label.name}` in the schema."
-        )
+    used = count_people(table, schema, params.split_seed)
     size = used * (1 - params.test_fraction)
     print(
         f"{table}: all {rows} rows fit the schema, and {used} of them are used. "
         f"`train_size: {float(f'{size:.2g}'):.0f}` would be a round number near enough."
     )
-
-
-def _listing(problems: list[Problem]) -> str:
-    width = max(len("column"), *(len(problem.column) for problem in problems))
-    lines = [f"{'column':{width}}  {'cells':>8}  problem"]
-    for problem in problems:
-        lines.append(f"{problem.column:{width}}  {problem.cells:>8}  expected {problem.expected}")
-        lines += [f"{'':{width}}  {'':8}  {example}" for example in problem.examples]
-        lines += [f"{'':{width}}  {'':8}  {remedy}" for remedy in problem.remedies]
-    return "\n".join(lines)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.schema",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True)
-    drafting = commands.add_parser("draft", help=draft.__doc__)
-    drafting.add_argument("table", type=Path, help="CSV or Parquet file that is public")
-    drafting.add_argument("--public", action="store_true", help="you declare the file public")
-    drafting.set_defaults(command=draft)
-    checking = commands.add_parser("check", help=check.__doc__)
-    checking.add_argument("table", type=Path, nargs="?", help="(default: `data` of params.yaml)")
-    checking.add_argument("--schema", type=Path, help="(default: `schema` of params.yaml)")
-    checking.set_defaults(command=check)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_a_misspelt_parameter_is_corrected(project):
     path = project.folder / "params.yaml"
     path.write_text(path.read_text().replace("target_epsilon:", "target_epsilom:"))
     message = project.refused("preprocess")
-    assert "`target_epsilom` is not a parameter. Did you mean `target_epsilon`?" in message
+    assert "`target_epsilom` is not understood here: perhaps `target_epsilon` is meant" in message
     assert "`target_epsilon` is missing" in message
 
 

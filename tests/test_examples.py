@@ -11,7 +11,7 @@ import pytest
 from stages.model.perceptron import predict_logits
 from stages.predict import load
 from stages.tabular.encode import encode
-from stages.tabular.prepared import load_side
+from stages.tabular.prepared import Prepared
 from stages.tabular.reader import read_batches
 from tests.conftest import commit_all, copy_project
 from tests.examples import SCHEMAS, write_breast_cancer, write_clinic
@@ -86,9 +86,9 @@ def test_predict_gives_the_very_logits_that_evaluate_measured(example):
     batches = read_batches(table, classifier.schema, scoring=True)
     features = np.concatenate([encode(batch, classifier.schema) for batch in batches])
     predicted = logits_by_row(classifier.model, features)
-    for side in ("train", "test"):
-        prepared, _ = load_side(project.folder / "data/prepared", side)
-        evaluated = logits_by_row(classifier.model, prepared)
+    prepared = Prepared.open(project.folder / "data/prepared")
+    for side in (prepared.train, prepared.test):
+        evaluated = logits_by_row(classifier.model, side.features)
         assert evaluated.items() <= predicted.items()
     # The command prints what Python gives.
     project.run("python", "-m", "stages.predict", f"data/{name}.csv", "--output", "out.csv")

@@ -31,7 +31,7 @@ def save_untrained(folder, schema):
         as_arrays(build_network(shape)),
         features=schema.feature_names,
         classes=schema.class_names,
-        schema=schema.to_json(),
+        schema_text=schema.to_json(),
         privacy=PRIVACY,
     )
     return folder

@@ -27,6 +27,7 @@ SAMPLE_TABLE = Prepared(
     features=tuple(SAMPLE_SCHEMA_READ.feature_names),
     classes=tuple(SAMPLE_SCHEMA_READ.class_names),
     groups={},
+    unit="row",
     source=Source("patients.csv", "abc", "a split"),
     schema_text=SAMPLE_SCHEMA_READ.to_json(),
 )

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from stages.errors import UserError
-from stages.files import write_json
+from stages.explain import mistakes
+from stages.files import write_json, write_text
 from stages.model.perceptron import ACTIVATIONS, Array, Model
-from stages.tabular.schema import Schema
 
 CONTENTS = ("model.json", "schema.json", "weights.safetensors")
 SUMS = "sha256sums"
@@ -30,17 +30,18 @@ def save_model(
     *,
     features: Sequence[str],
     classes: Sequence[str],
-    schema: str,
+    schema_text: str,
     privacy: Mapping[str, Any],
 ) -> None:
-    """Write into `folder` all that scoring a new row needs.
+    """Write into `folder` all that scoring a new row needs: weights, shape, schema, guarantee.
 
     Args:
-        folder: where to, made if there is none.
-        model: the weights.
-        features, classes: names of the model's inputs and outputs.
-        schema: text of the schema that encodes a row.
-        privacy: what the model promises.
+        folder: the model's, which is made.
+        model: the network.
+        features: names of its input columns.
+        classes: names of its classes.
+        schema_text: how a row is encoded, as JSON.
+        privacy: the guarantee.
     """
     folder.mkdir(exist_ok=True)
     tensors: dict[str, Array] = {}
@@ -54,7 +55,7 @@ def save_model(
         "activation": model.activation,
         "privacy": privacy,
     }
-    (folder / "schema.json").write_text(schema, "utf-8")
+    write_text(folder / "schema.json", schema_text)
     write_json(folder / "model.json", content)
     (folder / SUMS).write_text(_sums(folder), "utf-8")
 
@@ -73,7 +74,7 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     except (SafetensorError, TypeError, AttributeError) as error:  # the latter: types numpy lacks
         raise UserError(
             f"{folder}/weights.safetensors: expected weights in the safetensors format, but: "
-            f"{error}. {_GET_ANOTHER}"
+            f"{error}. {GET_ANOTHER}"
         ) from None
     _refuse_other_tensors(folder, tensors, content)
     layers = [
@@ -83,7 +84,7 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     return Model(layers, content["activation"]), content
 
 
-_GET_ANOTHER = "Use another copy of the model; `dvc checkout` brings the pipeline's own back."
+GET_ANOTHER = "Use another copy of the model; `dvc checkout` brings the pipeline's own back."
 
 
 class _Description(pydantic.BaseModel):
@@ -99,23 +100,17 @@ class _Description(pydantic.BaseModel):
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    """Read `model.json` and hold it against the schema beside it."""
     try:
         told = _Description.model_validate_json((folder / "model.json").read_bytes())
-    except (pydantic.ValidationError, RecursionError) as error:
+    except pydantic.ValidationError as error:
+        wrong = "; ".join(map(str, mistakes(error, _Description)))
         raise UserError(
-            f"{folder}/model.json: expected a model's description, but: {error}. {_GET_ANOTHER}"
+            f"{folder}/model.json: expected a model's description, but: {wrong}. {GET_ANOTHER}"
         ) from None
-    schema = Schema.load(folder / "schema.json")
-    if (told.features, told.classes) != (schema.feature_names, schema.class_names):
-        raise UserError(
-            f"{folder}: model.json and schema.json are not of one model: their columns or classes "
-            f"differ. {_GET_ANOTHER}"
-        )
     if told.activation not in ACTIVATIONS:
         raise UserError(
             f"{folder}/model.json: expected `activation` to be one of {', '.join(ACTIVATIONS)}, "
-            f"but it is {told.activation!r}. {_GET_ANOTHER}"
+            f"but it is {told.activation!r}. {GET_ANOTHER}"
         )
     return told.model_dump()
 
@@ -136,12 +131,12 @@ def _refuse_other_files(folder: Path) -> None:
     if foreign := sorted(found - {*CONTENTS, SUMS}):
         raise UserError(
             f"{folder}: expected a model's four files and nothing else, but found "
-            f"{', '.join(foreign)}. {_GET_ANOTHER}"
+            f"{', '.join(foreign)}. {GET_ANOTHER}"
         )
     if (folder / SUMS).read_bytes() != _sums(folder).encode():
         raise UserError(
             f"{folder}: the files are not those that training wrote: their checksums differ from "
-            f"{SUMS}. {_GET_ANOTHER}"
+            f"{SUMS}. {GET_ANOTHER}"
         )
 
 
@@ -156,9 +151,9 @@ def _refuse_other_tensors(
     if found != expected:
         raise UserError(
             f"{folder}/weights.safetensors: expected the tensors {expected}, but found {found}. "
-            f"{_GET_ANOTHER}"
+            f"{GET_ANOTHER}"
         )
     if not all(t.dtype == np.float32 and np.isfinite(t).all() for t in tensors.values()):
         raise UserError(
-            f"{folder}/weights.safetensors: expected finite float32 numbers. {_GET_ANOTHER}"
+            f"{folder}/weights.safetensors: expected finite float32 numbers. {GET_ANOTHER}"
         )

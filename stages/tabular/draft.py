@@ -2,17 +2,16 @@
 
 import csv
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as arrow_csv
-from pyarrow import parquet
 
 from stages.errors import UserError
-from stages.tabular.reader import DELIMITERS, PARQUET
+from stages.tabular.problems import DELIMITERS
+from stages.tabular.reader import PARQUET
 
 # More different texts than this are no vocabulary.
 MOST_VALUES = 50
@@ -29,14 +28,12 @@ def draft_schema(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read as a table.
     """
-    delimiter, table = _read_texts(path)
-    missing = [
-        text
-        for text in MISSING_VALUES
-        if any(pc.any(pc.equal(column, text)).as_py() for column in table.columns)
-    ]
-    fields = [_field(name, table.column(name), missing) for name in table.column_names]
-    schema: dict[str, Any] = {"fields": fields}
+    try:
+        delimiter, texts = _read_texts(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: expected a CSV or Parquet table, but: {error}") from None
+    missing = [text for text in MISSING_VALUES if (texts == text).any(axis=None)]
+    schema: dict[str, Any] = {"fields": [_field(texts[name], missing) for name in texts]}
     if missing not in ([], [""]):
         schema["missingValues"] = missing
     if delimiter != ",":
@@ -44,45 +41,34 @@ def draft_schema(path: str | Path) -> dict[str, Any]:
     return schema
 
 
-def _read_texts(path: str | Path) -> tuple[str, pa.Table]:
+def _read_texts(path: str | Path) -> tuple[str, pd.DataFrame]:
     """Return the delimiter and all columns as text, an empty cell as an empty text."""
+    if str(path).endswith(PARQUET):
+        frame = pd.read_parquet(path, dtype_backend="pyarrow")
+        return ",", frame.astype("string").fillna("")
+    with pa.input_stream(path) as file:
+        start = file.read(1 << 16).decode("utf-8", "replace")
     try:
-        if str(path).endswith(PARQUET):
-            table = parquet.read_table(path)
-            texts = {name: table.column(name).cast(pa.string()) for name in table.column_names}
-            return ",", pa.table({name: pc.fill_null(text, "") for name, text in texts.items()})
-        with pa.input_stream(path) as file:
-            start = file.read(1 << 16).decode("utf-8", "replace")
-        try:
-            delimiter = csv.Sniffer().sniff(start, DELIMITERS).delimiter
-        except csv.Error:  # a single column
-            delimiter = ","
-        parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        names = arrow_csv.open_csv(path, parse_options=parse).schema.names
-        types = dict.fromkeys(names, pa.string())
-        convert = arrow_csv.ConvertOptions(column_types=types)
-        return delimiter, arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path}: expected a CSV or Parquet table, but: {error}") from None
+        delimiter = csv.Sniffer().sniff(start, DELIMITERS).delimiter
+    except csv.Error:  # a single column
+        delimiter = ","
+    return delimiter, pd.read_csv(path, sep=delimiter, dtype="string", keep_default_na=False)
 
 
-def _field(name: str, texts: pa.ChunkedArray, missing: list[str]) -> dict[str, Any]:
-    present = texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(missing, pa.string()))))
-    field = {"name": name, **_declaration(present)}
+def _field(texts: "pd.Series[str]", missing: list[str]) -> dict[str, Any]:
+    present = texts[~texts.isin(missing)]
+    field = {"name": texts.name, **_declaration(present)}
     if field.get("role") is None and len(present) < len(texts):
         field["missing"] = "category" if field["type"] == "string" else "midpoint"
         field["confirm"] = [*field["confirm"], "missing"]
     return field
 
 
-def _declaration(texts: pa.ChunkedArray) -> Mapping[str, Any]:
-    try:
-        numbers = texts.cast(pa.float64())
-        if len(texts) and pc.all(pc.is_finite(numbers)).as_py():
-            return _number(numbers)
-    except pa.ArrowInvalid:
-        pass
-    values = sorted(texts.unique().to_pylist())
+def _declaration(texts: "pd.Series[str]") -> dict[str, Any]:
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if numbers.size and np.isfinite(numbers).all():
+        return _number(numbers)
+    values = sorted(texts.unique())
     if 2 <= len(values) <= MOST_VALUES:
         return {"type": "string", "constraints": {"enum": values}, "confirm": ["enum"]}
     if len(values) > MOST_VALUES and len(values) == len(texts):
@@ -90,13 +76,12 @@ def _declaration(texts: pa.ChunkedArray) -> Mapping[str, Any]:
     return {"type": "string", "role": "ignored"}
 
 
-def _number(numbers: pa.ChunkedArray) -> Mapping[str, Any]:
-    low, high = (pc.min_max(numbers)[end].as_py() for end in ("min", "max"))
-    whole = pc.all(pc.equal(numbers, pc.round(numbers))).as_py()
+def _number(numbers: np.ndarray) -> dict[str, Any]:
+    low, high = float(numbers.min()), float(numbers.max())
     # Outwards to a round number, because the field's bounds are rounder than what its rows reach.
     step = 10.0 ** math.floor(math.log10((high - low) or 1))
     return {
-        "type": "integer" if whole else "number",
+        "type": "integer" if (numbers == np.rint(numbers)).all() else "number",
         "constraints": {
             "minimum": round(math.floor(low / step) * step, 12),
             "maximum": round(math.floor(high / step + 1) * step, 12),

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.errors import UserError
+from stages.tabular.encode import labels
 from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
 from stages.tabular.split import kept_rows
@@ -31,3 +32,21 @@ def read_people(data: Path, schema: Schema, split_seed: int) -> Iterator[pa.Reco
     for batch in read_batches(data, schema):
         of_batch, kept = np.split(kept, [batch.num_rows])
         yield batch.filter(pa.array(of_batch))
+
+
+def count_people(data: Path, schema: Schema, split_seed: int) -> int:
+    """Return how many rows count.
+
+    Raises:
+        UserError: as `read_people`, or the rows are of fewer than two classes.
+    """
+    rows, classes = 0, set()
+    for batch in read_people(data, schema, split_seed):
+        rows += batch.num_rows
+        classes |= {*labels(batch, schema).tolist()}
+    if len(classes) < 2:
+        raise UserError(
+            f"{data}: expected rows of two classes or more, but all are of one or none. Correct "
+            f"the label `{schema.label.name}` in the schema."
+        )
+    return rows

@@ -1,87 +1,174 @@
-"""The prepared table on disk: plain .npy arrays, which every reader maps instead of loading.
+"""The prepared table on disk, which describes itself: later stages need neither table nor schema.
 
-A folder holds `train_features.npy` (rows, features) float32, `train_labels.npy` (rows,) int64, the
-same two for `test`, and `schema.json`, the schema that encoded them.
+A folder holds, for `train` and for `test`, `…_features.npy` (rows, features) float32 and
+`…_labels.npy` (rows,) int64; `test_groups.npy` (rows, groupings) int64; what these are (about.json)
+and whose rows (source.json); and the schema that encoded them (schema.json).
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.errors import UserError
-from stages.tabular.schema import Schema
+from stages.files import write_json, write_text
+
+PREPARED = Path("data/prepared")
 
 SideName = Literal["train", "test"]
 SIDES: tuple[SideName, ...] = ("train", "test")
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Groups = npt.NDArray[np.int64]
+
+Append = Callable[[SideName, Features, Labels, Groups], None]
+
+
+class Side(NamedTuple):
+    """The rows of one side: features (rows, features) float32 and labels (rows,) int64."""
+
+    features: Features
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose rows these are, for the privacy ledger.
+
+    Attributes:
+        data: path of the table.
+        fingerprint: the table's MD5, by which DVC knows the file.
+        split: name of the split, which two tables share only if their rows fall on the same sides.
+    """
+
+    data: str
+    fingerprint: str
+    split: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What the arrays hold.
+
+    Attributes:
+        features: names of the features' columns.
+        classes: names of the classes 0, 1, 2, …
+        groups: by the name of each grouping, which has a column in the test groups, its levels.
+        unit: what the promise is for: each row, or each person, of whom there is one row.
+    """
+
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    unit: Literal["row", "person"]
+
+
+@dataclass(frozen=True)
+class Prepared(About):
+    """A prepared table; its arrays are mapped, so that pages are read when they are touched.
+
+    Attributes:
+        folder: where it is.
+        source: whose rows these are.
+        schema_text: the schema that encoded them, as JSON, which the model takes along.
+    """
+
+    folder: Path
+    source: Source
+    schema_text: str
+
+    @classmethod
+    def open(cls, folder: str | Path = PREPARED) -> Self:
+        """Read all but the arrays.
+
+        Raises:
+            UserError: the folder is no prepared table, or one that an older version wrote.
+        """
+        about, source, schema = (
+            _text(Path(folder) / name) for name in ("about.json", "source.json", "schema.json")
+        )
+        told = json.loads(about)
+        return cls(
+            features=tuple(told["features"]),
+            classes=tuple(told["classes"]),
+            groups={name: tuple(levels) for name, levels in told["groups"].items()},
+            unit=told["unit"],
+            folder=Path(folder),
+            source=Source(**json.loads(source)),
+            schema_text=schema,
+        )
+
+    @property
+    def train(self) -> Side:
+        """The rows to train on."""
+        return Side(self._mapped("train_features"), self._mapped("train_labels"))
+
+    @property
+    def test(self) -> Side:
+        """The rows held back for testing."""
+        return Side(self._mapped("test_features"), self._mapped("test_labels"))
+
+    @property
+    def test_groups(self) -> Groups:
+        """(rows, groupings) int64: which level of each grouping a test row has."""
+        return self._mapped("test_groups")
+
+    def _mapped(self, name: str) -> npt.NDArray[Any]:
+        try:
+            return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        except FileNotFoundError as error:
+            raise _not_prepared(error) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _not_prepared(error) from None
+
+
+def _not_prepared(error: OSError) -> UserError:
+    return UserError(
+        f"{error.filename}: no such file: there is no prepared table, or one that an older version "
+        "wrote. Make it with: dvc repro preprocess"
+    )
 
 
 @contextmanager
-def side_writer(
-    folder: Path, schema: Schema
-) -> Iterator[Callable[[SideName, Features, Labels], None]]:
-    """Yield `append(side, features, labels)`, which adds rows to one side of a prepared table.
+def prepared_writer(folder: Path, about: About, schema_text: str) -> Iterator[Append]:
+    """Yield `append(side, features, labels, groups)`, which adds rows to one side of a table.
 
-    The arrays are valid once the block has ended, and the same whatever the size of the batches.
+    The groups of training rows are not kept. The arrays are valid once the block has ended, and the
+    same whatever the size of the batches.
     """
-    (folder / "schema.json").write_text(schema.to_json(), "utf-8")
+    write_text(folder / "schema.json", schema_text)
+    write_json(folder / "about.json", asdict(about))
     with ExitStack() as files:
 
         def grow(name: str, dtype: str, *columns: int) -> _GrowingArray:
-            return files.enter_context(closing(_GrowingArray(folder / name, dtype, columns)))
+            path = folder / f"{name}.npy"
+            return files.enter_context(closing(_GrowingArray(path, dtype, columns)))
 
-        width = len(schema.feature_names)
         arrays = {
-            side: (grow(f"{side}_features.npy", "<f4", width), grow(f"{side}_labels.npy", "<i8"))
+            side: [
+                grow(f"{side}_features", "<f4", len(about.features)),
+                grow(f"{side}_labels", "<i8"),
+            ]
             for side in SIDES
         }
+        arrays["test"].append(grow("test_groups", "<i8", len(about.groups)))
 
-        def append(side: SideName, features: Features, labels: Labels) -> None:
-            features_file, labels_file = arrays[side]
-            features_file.append(features)
-            labels_file.append(labels)
+        def append(side: SideName, *parts: npt.NDArray[Any]) -> None:
+            for array, rows in zip(arrays[side], parts, strict=False):
+                array.append(rows)
 
         yield append
-
-
-def load_schema(folder: str | Path) -> Schema:
-    """Read the schema that encoded a prepared table.
-
-    Raises:
-        UserError: the folder is no prepared table.
-    """
-    path = Path(folder) / "schema.json"
-    if not path.exists():
-        raise UserError(_not_prepared(path))
-    return Schema.load(path)
-
-
-def load_side(folder: str | Path, side: SideName) -> tuple[Features, Labels]:
-    """Map one side of a prepared table, read-only: pages are read when they are touched.
-
-    Returns:
-        features (rows, features) float32, labels (rows,) int64.
-
-    Raises:
-        UserError: the folder is no prepared table.
-    """
-    try:
-        features = np.load(Path(folder) / f"{side}_features.npy", mmap_mode="r")
-        labels = np.load(Path(folder) / f"{side}_labels.npy", mmap_mode="r")
-    except FileNotFoundError as error:
-        raise UserError(_not_prepared(error.filename)) from None
-    return features, labels
-
-
-def _not_prepared(path: str | Path) -> str:
-    return f"{path}: no such file. Make the prepared table with: dvc repro preprocess"
 
 
 class _GrowingArray:
@@ -110,68 +197,3 @@ class _GrowingArray:
         shape = (self._rows, *self._columns)
         header = {"descr": self._dtype, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
-
-
-PREPARED = Path("data/prepared")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Whose rows these are, for the privacy ledger.
-
-    Attributes:
-        data: path of the private table, as params.yaml names it.
-        fingerprint: hash of its content.
-        split: name of what decides who is on which side.
-    """
-
-    data: str
-    fingerprint: str
-    split: str
-
-
-class Side(NamedTuple):
-    features: Features
-    labels: Labels
-
-
-@dataclass(frozen=True)
-class Prepared:
-    folder: Path
-    features: tuple[str, ...]
-    classes: tuple[str, ...]
-    groups: Mapping[str, tuple[str, ...]]
-    source: Source
-    schema_text: str
-
-    @classmethod
-    def open(cls, folder: Path = PREPARED) -> "Prepared":
-        schema = load_schema(folder)
-        from stages.files import read_json
-
-        return cls(
-            folder,
-            tuple(schema.feature_names),
-            tuple(schema.class_names),
-            {n: schema.levels(n) for n in schema.report_by},
-            Source(**read_json(folder / "source.json")),
-            schema.to_json(),
-        )
-
-    @property
-    def train(self) -> Side:
-        return Side(*load_side(self.folder, "train"))
-
-    @property
-    def test(self) -> Side:
-        return Side(*load_side(self.folder, "test"))
-
-    @property
-    def test_groups(self) -> Labels:
-        from stages.tabular.encode import level_codes
-
-        schema = load_schema(self.folder)
-        f = self.test.features
-        return np.stack(
-            [level_codes(f, schema, n) for n in self.groups] or [np.zeros(len(f), np.int64)], axis=1
-        )[:, : len(self.groups)]

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.tabular.schema import CategoryFeature, CategoryLabel, Id, ReadField, Schema
+from stages.tabular.fields import ReadField
+from stages.tabular.schema import Schema
 
 
 def in_test(
@@ -41,18 +42,11 @@ def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
 
     All that decides what a cell is read as belongs to it, because a row's side depends on that.
     """
-    content = json.dumps([list(map(_reading, split_fields(schema))), schema.missing_values])
+    content = json.dumps(
+        [[field.reading() for field in split_fields(schema)], schema.missing_values]
+    )
     digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
     return f"{test_fraction!r} by seed {split_seed} on columns {digest}"
-
-
-def _reading(field: ReadField) -> list[object]:
-    """What decides the word of a cell; bounds, for one, do not, since clipping comes later."""
-    if isinstance(field, Id):
-        return [field.name, field.type]
-    kind = "number" if field.type == "integer" else field.type
-    known = [field.constraints.enum] if isinstance(field, CategoryFeature) and field.other else []
-    return [field.name, kind, field.missing, *known]
 
 
 def split_fields(schema: Schema) -> tuple[ReadField, ...]:
@@ -86,29 +80,8 @@ def _hashes(batch: pa.RecordBatch, fields: Sequence[ReadField], key: int) -> npt
     """(rows,) uint64, uniform: the columns' words absorbed one after the other."""
     state = _mix(np.full(batch.num_rows, key, np.uint64))
     for field in fields:
-        state = _mix(state ^ _words(batch.column(field.name), field))
+        state = _mix(state ^ field.words(batch.column(field.name)))
     return state
-
-
-def _words(column: pa.Array, field: ReadField) -> npt.NDArray[np.uint64]:
-    """(rows,) uint64: equal content gives equal words, different content different ones."""
-    if isinstance(field, Id):
-        if field.type == "integer":
-            whole: npt.NDArray[np.int64] = column.to_numpy()
-            return whole.view(np.uint64)
-        return np.array([_text_word(text) for text in column.to_pylist()], np.uint64)
-    if isinstance(field, CategoryFeature | CategoryLabel):
-        texts = column.dictionary.to_pylist()
-        vocabulary = np.array([_text_word(text) for text in texts], np.uint64)
-        codes: npt.NDArray[np.int32] = column.indices.to_numpy()
-        return vocabulary[codes]
-    # A missing number is NaN here, and -0.0 + 0.0 is 0.0.
-    numbers: npt.NDArray[np.float64] = column.fill_null(np.nan).to_numpy() + 0.0
-    return numbers.view(np.uint64)
-
-
-def _text_word(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

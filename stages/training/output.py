@@ -79,7 +79,7 @@ class Trained:
                 average,
                 features=self.table.features,
                 classes=self.table.classes,
-                schema=self.table.schema_text,
+                schema_text=self.table.schema_text,
                 privacy=stated,
             )
         with whole_folder(CHECKPOINT) as folder:

@@ -25,7 +25,7 @@ from stages.evaluation.release import CountRelease
 from stages.model.files import save_model
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.tabular.prepared import SIDES, Features, Labels, SideName, load_side
+from stages.tabular.prepared import SIDES, Prepared, Side, SideName
 from stages.tabular.schema import Schema
 from stages.training import accounting, calibration, dp_sgd, output, setup
 from stages.training.checkpoint import Checkpoint
@@ -91,7 +91,7 @@ class Replay:
         counts: the tables that the `evaluate` stage adds noise to, for a fixed model.
     """
 
-    sides: dict[SideName, tuple[Features, Labels]]
+    sides: dict[SideName, Side]
     training: PrivateTraining
     weights: Array
     counts: list[npt.NDArray[np.int64]]
@@ -142,9 +142,9 @@ def save_fixed_model(folder: Path):
     save_model(
         folder,
         as_arrays(model),
-        features=names,
-        classes=classes,
-        schema=schema.to_json(),
+        features=schema.feature_names,
+        classes=schema.class_names,
+        schema_text=schema.to_json(),
         privacy=promise,
     )
 
@@ -172,7 +172,7 @@ def replay(folder: Path, rows=ROWS, **settings) -> Replay:
         save_fixed_model(Path("models/classifier"))
         with pytest.raises(StoppedError) as counts:
             evaluate.main()
-        sides = {side: load_side(preprocess.PREPARED, side) for side in SIDES}
+        sides = {side: getattr(Prepared.open(), side) for side in SIDES}
     run = training.value.content
     return Replay(sides, run, flat(run.model.parameters()), counts.value.content)
 

@@ -35,8 +35,8 @@ from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
 from stages.privacy.renyi import epsilon_renyi
 from stages.tabular import encode
+from stages.tabular.fields.category import CategoryFeature
 from stages.tabular.prepared import Prepared, Side
-from stages.tabular.schema import CategoryFeature
 from stages.training import accounting, calibration, dp_sgd, gradients, setup
 from stages.training.accounting import account
 from stages.training.checkpoint import Checkpoint
@@ -963,15 +963,13 @@ def scaled_to_rows(batch, schema):
     return (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
 
-def codes_of_what_occurs(column, feature):
-    if not isinstance(feature, CategoryFeature):
-        return ENCODE(column, feature)
+def codes_of_what_occurs(feature, column):
     _, codes = np.unique(column.indices.to_numpy(), return_inverse=True)
     numbered = pa.array(codes.astype(np.int32))
-    return ENCODE(pa.DictionaryArray.from_arrays(numbered, column.dictionary), feature)
+    return ENCODE(feature, pa.DictionaryArray.from_arrays(numbered, column.dictionary))
 
 
-ENCODE = encode._encode
+ENCODE = CategoryFeature.encode
 
 
 def dealt_anew(batch, *_):
@@ -986,7 +984,7 @@ def dealt_anew(batch, *_):
     "fault",
     [
         (preprocess, "encode", scaled_to_rows),
-        (encode, "_encode", codes_of_what_occurs),
+        (CategoryFeature, "encode", codes_of_what_occurs),
         (preprocess, "in_test", dealt_anew),
     ],
     ids=["scaler", "vocabulary", "split"],

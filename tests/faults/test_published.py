@@ -26,7 +26,7 @@ from stages.evaluation.metrics import count_rows
 from stages.evaluation.result import EvaluateResult
 from stages.model.files import load_model
 from stages.model.perceptron import predict_probabilities
-from stages.tabular.prepared import load_side
+from stages.tabular.prepared import SIDES, Prepared
 from stages.training.result import TrainResult
 from tests.conftest import commit_all, copy_project
 from tests.faults.replay import train_and_continue
@@ -315,7 +315,8 @@ def test_an_exact_count_in_a_new_column_or_file_is_seen(copied, exact):
 def exact(project):
     """The private figures that no published file may hold."""
     folder = project.folder
-    sides = {side: load_side(folder / "data/prepared", side) for side in ("train", "test")}
+    prepared = Prepared.open(folder / "data/prepared")
+    sides = {side: getattr(prepared, side) for side in SIDES}
     model, _ = load_model(folder / "models/classifier")
     figures = {f"{side} of the classifier": figures_of(model, *sides[side]) for side in sides}
     tensors = load_file(folder / "models/checkpoint/state.safetensors")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from stages.tabular.reader import read_batches
-from stages.tabular.schema import CategoryFeature, Schema
+from stages.tabular.schema import Schema
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data/sample_medical_data.csv"
@@ -20,10 +20,9 @@ HEADER = "age,sex,bmi,children,smoker,region,charges"
 def make_batch(schema: Schema, columns: Mapping[str, Any]) -> pa.RecordBatch:
     """Build the batch that `read_batches` would make of these values."""
     arrays = {}
-    for field in schema.fields:
+    for field in schema.read_fields:
         values = list(columns[field.name])
-        if isinstance(field, CategoryFeature):
-            enum = list(field.constraints.enum)
+        if enum := field.vocabulary:
             codes = pa.array([enum.index(value) for value in values], pa.int32())
             arrays[field.name] = pa.DictionaryArray.from_arrays(codes, pa.array(enum))
         else:
@@ -67,12 +66,12 @@ def read_text(folder: Path, schema: Schema, text: str) -> pa.RecordBatch:
     return batch
 
 
-def change_schema(project, change: Callable[[dict[str, Any]], object]) -> None:
-    """Apply `change` to the fields, by name, of a project's schema file."""
+def change_schema(project, change: Callable[[dict[str, Any]], object], **rest: Any) -> None:
+    """Apply `change` to the fields, by name, of a project's schema file; set the `rest`."""
     path = project.folder / "data/sample_medical_data.schema.json"
     content = json.loads(path.read_text())
     change({field["name"]: field for field in content["fields"]})
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content | rest))
 
 
 def write_table(project, content: str | bytes) -> None:

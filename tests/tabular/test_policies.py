@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.errors import UserError
-from stages.tabular.encode import encode, labels, level_codes
+from stages.tabular.encode import encode, groups, labels
 from stages.tabular.reader import read_batches
 from tests.tabular.conftest import read_text, schema_of
 
@@ -110,8 +110,8 @@ def test_a_label_that_is_no_declared_class_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("extra", [{}, {"other": True}, {"other": True, "missing": "category"}])
-def test_levels_are_found_again_in_the_encoded_columns(tmp_path, extra):
-    schema = schema_of(tmp_path, AGE, {**WARD, **extra})
+def test_the_groups_of_rows_are_positions_in_the_levels(tmp_path, extra):
+    schema = schema_of(tmp_path, AGE, {**WARD, **extra}, report_by=["ward"])
     cells = [
         "a",
         "b",
@@ -119,8 +119,8 @@ def test_levels_are_found_again_in_the_encoded_columns(tmp_path, extra):
         *([""] if "missing" in extra else []),
     ]
     batch = read_text(tmp_path, schema, "age,ward,y\n" + "".join(f"1,{c},1\n" for c in cells))
-    codes = level_codes(encode(batch, schema), schema, "ward")
-    assert codes.tolist() == list(range(len(schema.levels("ward"))))
+    codes = groups(batch, schema)
+    assert codes.tolist() == [[level] for level in range(len(schema.groups["ward"]))]
 
 
 def test_ignored_columns_are_not_read(tmp_path):

@@ -1,17 +1,23 @@
 """The prepared arrays on disk."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.errors import UserError
-from stages.tabular.prepared import SIDES, load_schema, load_side, side_writer
+from stages.files import write_json
+from stages.tabular.encode import about
+from stages.tabular.prepared import SIDES, Prepared, prepared_writer
 from stages.tabular.schema import Schema
 from tests.tabular.conftest import SAMPLE_SCHEMA
 
 SCHEMA = Schema.load(SAMPLE_SCHEMA)
 WIDTH = len(SCHEMA.feature_names)
+ABOUT = replace(about(SCHEMA), groups={"sex": ("female", "male")})
+SOURCE = {"data": "a.csv", "fingerprint": "0f", "split": "0.2 by seed 0"}
 
 
 def some_rows(count, seed=0):
@@ -21,27 +27,45 @@ def some_rows(count, seed=0):
 
 
 def write(folder, sides, cuts=()):
+    """Write a prepared table, whose groups are its labels."""
     folder.mkdir(exist_ok=True)
-    with side_writer(folder, SCHEMA) as append:
+    with prepared_writer(folder, ABOUT, SCHEMA.to_json()) as append:
         for side, (features, labels) in sides.items():
             pieces = zip(np.split(features, cuts), np.split(labels, cuts), strict=True)
             for some_features, some_labels in pieces:
-                append(side, some_features, some_labels)
+                append(side, some_features, some_labels, some_labels[:, np.newaxis])
+    write_json(folder / "source.json", SOURCE)
+
+
+def sides_of(folder):
+    prepared = Prepared.open(folder)
+    return {"train": prepared.train, "test": prepared.test}
 
 
 def test_what_is_written_is_read(tmp_path):
     sides = {"train": some_rows(100), "test": some_rows(30, seed=1)}
     write(tmp_path / "prepared", sides)
     for side in SIDES:
-        features, labels = load_side(tmp_path / "prepared", side)
+        features, labels = sides_of(tmp_path / "prepared")[side]
         np.testing.assert_array_equal(features, sides[side][0], strict=True)
         np.testing.assert_array_equal(labels, sides[side][1], strict=True)
-    assert load_schema(tmp_path / "prepared") == SCHEMA
+    prepared = Prepared.open(tmp_path / "prepared")
+    assert prepared.schema_text == SCHEMA.to_json()
+    assert asdict(prepared.source) == SOURCE
+    assert {key: getattr(prepared, key) for key in asdict(ABOUT)} == asdict(ABOUT)
+
+
+def test_the_groups_of_the_test_side_alone_are_kept(tmp_path):
+    test = some_rows(30, seed=1)
+    write(tmp_path / "prepared", {"train": some_rows(100), "test": test}, cuts=[7])
+    groups = Prepared.open(tmp_path / "prepared").test_groups
+    np.testing.assert_array_equal(groups, test[1][:, np.newaxis], strict=True)
+    assert not (tmp_path / "prepared/train_groups.npy").exists()
 
 
 def test_arrays_are_mapped_and_read_only(tmp_path):
     write(tmp_path / "prepared", {"train": some_rows(10)})
-    for array in load_side(tmp_path / "prepared", "train"):
+    for array in Prepared.open(tmp_path / "prepared").train:
         assert isinstance(array, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
@@ -68,7 +92,7 @@ def test_bytes_do_not_depend_on_the_batches(tmp_path_factory, cuts):
 
 def test_a_side_without_rows_is_readable(tmp_path):
     write(tmp_path / "prepared", {})
-    features, labels = load_side(tmp_path / "prepared", "test")
+    features, labels = Prepared.open(tmp_path / "prepared").test
     assert features.shape == (0, WIDTH)
     assert labels.shape == (0,)
 
@@ -81,11 +105,21 @@ def test_a_side_without_rows_is_readable(tmp_path):
     ],
 )
 def test_rows_of_another_shape_or_type_are_refused(tmp_path, features, says):
-    with pytest.raises(ValueError, match=says), side_writer(tmp_path, SCHEMA) as append:
-        append("train", features, np.zeros(5, np.int64))
+    with (
+        pytest.raises(ValueError, match=says),
+        prepared_writer(tmp_path, ABOUT, SCHEMA.to_json()) as append,
+    ):
+        append("train", features, np.zeros(5, np.int64), np.zeros((5, 1), np.int64))
 
 
-@pytest.mark.parametrize("load", [load_schema, lambda folder: load_side(folder, "train")])
-def test_a_folder_that_is_not_prepared_is_refused(tmp_path, load):
+def test_a_folder_that_is_not_prepared_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no such file.*dvc repro preprocess"):
-        load(tmp_path / "nowhere")
+        Prepared.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["about.json", "train_labels.npy"])
+def test_a_folder_that_an_older_version_wrote_is_refused(tmp_path, name):
+    write(tmp_path, {"train": some_rows(10)})
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: no such file.*dvc repro preprocess"):
+        _ = Prepared.open(tmp_path).train

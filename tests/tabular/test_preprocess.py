@@ -10,7 +10,7 @@ import termios
 import numpy as np
 import pytest
 
-from stages.tabular.prepared import SIDES, load_schema, load_side
+from stages.tabular.prepared import Prepared
 from stages.tabular.schema import Schema
 from tests.tabular.conftest import (
     HEADER,
@@ -22,9 +22,11 @@ from tests.tabular.conftest import (
 )
 
 FILES = [
+    "about.json",
     "schema.json",
     "source.json",
     "test_features.npy",
+    "test_groups.npy",
     "test_labels.npy",
     "train_features.npy",
     "train_labels.npy",
@@ -43,6 +45,11 @@ def test_output_is_the_same_bytes_each_time(project):
     assert prepared(project) == first
 
 
+def sides_of(project):
+    table = Prepared.open(project.folder / "data/prepared")
+    return {"train": table.train, "test": table.test}
+
+
 def encoded_by_hand(age, sex, bmi, children, smoker, region, charges):
     return [
         (float(age) - 18) / 46 * 2 - 1,
@@ -59,7 +66,7 @@ def test_output_holds_every_row_once(project):
     prepared(project)
     with SAMPLE.open(newline="") as file:
         expected = np.array([encoded_by_hand(**row) for row in csv.DictReader(file)], np.float32)
-    sides = [load_side(project.folder / "data/prepared", side) for side in SIDES]
+    sides = sides_of(project).values()
     found = np.vstack([np.column_stack(side) for side in sides]).astype(np.float32)
 
     def in_order(rows):
@@ -67,20 +74,35 @@ def test_output_holds_every_row_once(project):
         return rounded[np.lexsort(rounded.T)]
 
     np.testing.assert_allclose(in_order(found), in_order(expected), atol=2e-5)
-    assert load_schema(project.folder / "data/prepared") == Schema.load(SAMPLE_SCHEMA)
+    assert Schema.load(project.folder / "data/prepared/schema.json") == Schema.load(SAMPLE_SCHEMA)
+
+
+def test_it_describes_itself(project):
+    change_schema(project, lambda fields: None, report_by=["region", "sex"])
+    prepared(project)
+    table = Prepared.open(project.folder / "data/prepared")
+    regions = ("northeast", "northwest", "southeast", "southwest")
+    assert table.groups == {"region": regions, "sex": ("female", "male")}
+    assert table.classes == ("charges ≤ 15000", "charges > 15000")
+    assert table.unit == "row"
+    assert table.source.data == "data/sample_medical_data.csv"
+    # The codes are those of the encoded columns: four of the region, ±1 of the sex.
+    features, groups = table.test.features, table.test_groups
+    start = table.features.index("region=northeast")
+    np.testing.assert_array_equal(groups[:, 0], features[:, start : start + 4].argmax(axis=1))
+    np.testing.assert_array_equal(groups[:, 1], features[:, table.features.index("sex=male")] > 0)
 
 
 def test_rows_keep_their_side_and_order_when_one_is_removed(project):
-    folder = project.folder / "data/prepared"
     prepared(project)
-    before = {side: np.column_stack(load_side(folder, side)) for side in SIDES}
+    before = {side: np.column_stack(arrays) for side, arrays in sides_of(project).items()}
     lines = SAMPLE.read_text().splitlines()
     del lines[100]
     write_table(project, "\n".join(lines))
     prepared(project)
-    after = {side: np.column_stack(load_side(folder, side)) for side in SIDES}
-    (shorter,) = [side for side in SIDES if len(after[side]) < len(before[side])]
-    (same,) = [side for side in SIDES if side != shorter]
+    after = {side: np.column_stack(arrays) for side, arrays in sides_of(project).items()}
+    (shorter,) = [side for side in before if len(after[side]) < len(before[side])]
+    (same,) = [side for side in before if side != shorter]
     np.testing.assert_array_equal(after[same], before[same])
     assert len(after[shorter]) == len(before[shorter]) - 1
     gone = int(np.flatnonzero((after[shorter] != before[shorter][:-1]).any(axis=1))[0])

@@ -1,0 +1,111 @@
+"""A trained model that scores rows as the private table has them: read, checked and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.errors import UserError
+from stages.model.files import GET_ANOTHER, load_model
+from stages.model.perceptron import Model, predict_probabilities
+from stages.tabular.encode import encode
+from stages.tabular.reader import Source, read_batches
+from stages.tabular.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model, in scikit-learn's shape.
+
+    A frame is a pandas or polars DataFrame, a pyarrow Table, or a dictionary of columns. What
+    takes one raises a UserError if a column is missing or unknown, or a cell does not fit.
+
+    Attributes:
+        model: the network.
+        schema: how a row is checked and encoded.
+    """
+
+    model: Model
+    schema: Schema
+
+    @property
+    def classes_(self) -> npt.NDArray[np.str_]:
+        """Names of the classes, in the order of the columns of `predict_proba`."""
+        return np.array(self.schema.class_names)
+
+    def predict_proba(self, frame: Any) -> npt.NDArray[np.float64]:
+        """Return the probabilities (rows, classes)."""
+        return np.concatenate([scored for _, scored in self.stream(_table(frame))])
+
+    def predict(self, frame: Any) -> npt.NDArray[np.str_]:
+        """Return the most probable class (rows,) of each row."""
+        return self.classes_[self.predict_proba(frame).argmax(axis=1)]
+
+    def predict_frame(self, frame: Any) -> pd.DataFrame:
+        """Return what `tables` gives as one DataFrame, with the index of a pandas DataFrame."""
+        predicted = pa.concat_tables(self.tables(_table(frame))).to_pandas()
+        return predicted.set_index(frame.index) if _is_pandas(frame) else predicted
+
+    def tables(self, source: Source) -> Iterator[pa.Table]:
+        """Yield, a batch at a time, the id if there is one, label, its probability, all of them."""
+        names = self.classes_
+        for batch, probabilities in self.stream(source):
+            columns: dict[str, Any] = {}
+            if self.schema.id and self.schema.id.name in batch.schema.names:
+                columns[self.schema.id.name] = batch.column(self.schema.id.name)
+            columns["label"] = pa.array(names[probabilities.argmax(axis=1)].tolist())
+            columns["probability"] = probabilities.max(axis=1)
+            columns |= dict(zip(names.tolist(), probabilities.T, strict=True))
+            yield pa.table(columns)
+
+    def stream(self, source: Source) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]:
+        """Yield the rows of a table, as read, and their probabilities, a batch at a time."""
+        for batch in read_batches(source, self.schema, scoring=True):
+            features = encode(batch, self.schema)
+            probabilities = np.concatenate(list(predict_probabilities(self.model, features)))
+            if not np.isfinite(probabilities).all():
+                raise UserError(
+                    "the model's answers are no numbers: its weights overflow. Use another model."
+                )
+            yield batch, probabilities
+
+
+def load(folder: str | Path) -> Classifier:
+    """Read a trained model. Its files are weights and JSON: no code of theirs is ever run.
+
+    Raises:
+        UserError: the folder is no model, or not as training wrote it.
+    """
+    model, told = load_model(Path(folder))
+    schema = Schema.load(Path(folder) / "schema.json")
+    if (told["features"], told["classes"]) != (schema.feature_names, schema.class_names):
+        raise UserError(
+            f"{folder}: model.json and schema.json are not of one model: their columns or classes "
+            f"differ. {GET_ANOTHER}"
+        )
+    return Classifier(model, schema)
+
+
+def _is_pandas(frame: Any) -> bool:
+    return hasattr(frame, "reset_index")  # asks nobody without pandas to import it
+
+
+def _table(frame: Any) -> pa.Table:
+    if _is_pandas(frame):
+        frame = frame.reset_index(drop=True)  # the index would arrive as one more column
+    try:
+        return pa.table(frame)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError(
+            f"the table: expected columns of one type each and of equal length, but: {error}. "
+            "Convert the columns."
+        ) from None

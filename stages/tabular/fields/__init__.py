@@ -1,0 +1,47 @@
+"""The kinds of field. A new kind is a class in a module of this folder, and a name in `KINDS`."""
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import Discriminator, GetPydanticSchema, Tag
+
+from stages.tabular.fields.base import Feature, Field, Label, ReadField
+from stages.tabular.fields.category import CategoryFeature, CategoryLabel
+from stages.tabular.fields.number import NumberFeature, NumberLabel
+from stages.tabular.fields.unfed import Id, Ignored
+
+__all__ = ["KINDS", "AnyField", "Feature", "Field", "Id", "Label", "ReadField", "choices"]
+
+KINDS: dict[str, type[Field]] = {
+    kind.__name__: kind
+    for kind in (NumberFeature, CategoryFeature, NumberLabel, CategoryLabel, Id, Ignored)
+}
+
+
+def choices(kind: type[Field], key: str) -> tuple[str, ...]:
+    """Return the values that a key of the kind can have; () if it can have any."""
+    annotation = kind.model_fields[key].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _kind_of(field: object) -> str | None:
+    """Name the kind of what a schema file declares, or of a field that was read from one."""
+    if isinstance(field, Field):
+        return type(field).__name__
+    if not isinstance(field, dict):
+        return None
+    declared = {"role": field.get("role", "feature"), "type": field.get("type")}
+    for name, kind in KINDS.items():
+        allowed = ((value, choices(kind, key)) for key, value in declared.items())
+        if all(value in values or not values for value, values in allowed):
+            return name
+    return None
+
+
+_union: Any = reduce(or_, (Annotated[kind, Tag(name)] for name, kind in KINDS.items()))
+# A field of one of the kinds: its role and type decide which.
+AnyField = Annotated[
+    Field,
+    GetPydanticSchema(lambda _, handler: handler(Annotated[_union, Discriminator(_kind_of)])),
+]

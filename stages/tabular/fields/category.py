@@ -1,0 +1,193 @@
+"""Texts of a known vocabulary: as a feature, and as a label whose values are the classes."""
+
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pydantic
+from pydantic import AfterValidator
+
+from stages.explain import quoted, repeated
+from stages.tabular.fields.base import (
+    MISSING,
+    POLICIES,
+    Declared,
+    Feature,
+    Label,
+    ReadField,
+    Words,
+    text_word,
+)
+
+# What a text beyond the vocabulary is called where it is a level of its own.
+OTHER = "(other)"
+
+
+def _not_blank(text: str) -> str:
+    # A blank cell is a missing value to the reader of the table, never a category.
+    if not text.strip():
+        raise ValueError("should not be blank")
+    return text
+
+
+def _several_different(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(values) < 2:
+        raise ValueError(f"should list two or more texts, but lists {len(values)}")
+    if twice := repeated(values):
+        raise ValueError(f"should list each value once, but repeats {quoted(twice)}")
+    return values
+
+
+Category = Annotated[str, AfterValidator(_not_blank)]
+Categories = Annotated[tuple[Category, ...], AfterValidator(_several_different)]
+
+
+class Vocabulary(Declared):
+    """The values of a text, in the order of their codes 0, 1, 2, …"""
+
+    enum: Categories
+
+
+class ClassVocabulary(Vocabulary):
+    """The two to twenty values of a text label, in the order of the classes."""
+
+    enum: Annotated[Categories, pydantic.Field(max_length=20)]
+
+
+class _Category(ReadField):
+    """A text, read as its position in a list of levels."""
+
+    constraints: Vocabulary
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.constraints.enum
+
+    @property
+    def expected(self) -> str:
+        return f"one of {quoted(self.constraints.enum)}"
+
+    def remedy(self, text: str) -> str:
+        return "Correct the cells, or add the values to the `enum` in the schema."
+
+    def typed(self, cells: pa.Array) -> pa.Array:
+        """A dictionary array of the levels."""
+        known = pa.array([text.encode() for text in self.constraints.enum])
+        codes = self._beyond(cells, pc.index_in(cells, value_set=known))
+        if codes.null_count > cells.null_count:
+            raise ValueError("unknown category")
+        return pa.DictionaryArray.from_arrays(codes, pa.array(self.levels))
+
+    def _beyond(self, cells: pa.Array, codes: pa.Array) -> pa.Array:
+        """Give codes to the cells that have none but need not be refused."""
+        return codes
+
+    def words(self, column: pa.Array) -> Words:
+        """A category's word is its text's, whatever its position."""
+        vocabulary = np.array([text_word(text) for text in self.levels], np.uint64)
+        codes: npt.NDArray[np.int32] = column.indices.to_numpy()
+        return vocabulary[codes]
+
+
+class CategoryFeature(Feature, _Category):
+    """A text of a known vocabulary, encoded as one ±1 column (two levels) or one-hot (more).
+
+    Attributes:
+        missing: `category` makes a missing text a level of its own; `drop` leaves out the row.
+        other: whether a text beyond the vocabulary is a level of its own, or refused.
+    """
+
+    needs = (
+        "A text feature needs `constraints` with an `enum` of two or more different texts, known "
+        "without looking at the rows."
+    )
+
+    type: Literal["string"]
+    missing: Literal["refuse", "drop", "category"] = "refuse"
+    other: bool = False
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        other = (OTHER,) if self.other else ()
+        missing = (MISSING,) if self.missing == "category" else ()
+        return (*self.constraints.enum, *other, *missing)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A ±1 column bears the name of the level that is +1."""
+        named = self.levels[1:] if len(self.levels) == 2 else self.levels
+        return tuple(f"{self.name}={level}" for level in named)
+
+    def remedy(self, text: str) -> str:
+        return f"{super().remedy(text)[:-1]}, or set `other` there."
+
+    def _beyond(self, cells: pa.Array, codes: pa.Array) -> pa.Array:
+        if self.other:
+            cells.cast(pa.string())  # a text in another character set is a fault, not another text
+            unknown = pc.and_(codes.is_null(), pc.invert(cells.is_null()))
+            codes = pc.if_else(unknown, self._code(OTHER), codes)
+        if self.missing == "category":
+            codes = pc.if_else(cells.is_null(), self._code(MISSING), codes)
+        return codes
+
+    def _code(self, level: str) -> pa.Scalar:
+        return pa.scalar(self.levels.index(level), pa.int32())
+
+    def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
+        codes: npt.NDArray[np.int32] = column.indices.to_numpy()
+        two = len(self.levels) == 2
+        of_level = (
+            np.array([[-1], [1]], np.float32) if two else np.eye(len(self.levels), dtype=np.float32)
+        )
+        return of_level.take(codes, axis=0)
+
+    def reading(self) -> list[object]:
+        """With `other`, which texts are the others belongs to it."""
+        return [*super().reading(), *([self.constraints.enum] if self.other else [])]
+
+    def describe(self) -> str:
+        other = ", or any other" if self.other else ""
+        return f"{', '.join(self.constraints.enum)}{other}{POLICIES[self.policy]}"
+
+    @pydantic.model_validator(mode="after")
+    def _levels_differ(self) -> Self:
+        if twice := repeated(self.levels):
+            raise ValueError(f"needs {quoted(twice)} for itself: rename it in the `enum`")
+        return self
+
+
+class CategoryLabel(Label, _Category):
+    """A text to predict: each value is a class, or `category` is class 1 and the rest class 0."""
+
+    needs = (
+        "A text label needs `constraints` with an `enum` of two to twenty different texts, the "
+        "classes; with a `category`, that text is class 1 and the others are class 0."
+    )
+
+    type: Literal["string"]
+    constraints: ClassVocabulary
+    category: Category | None = None
+    missing: Literal["refuse", "drop"] = "refuse"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The values themselves, or such as `income ≠ >50K` and `income = >50K`."""
+        if self.category is None:
+            return self.constraints.enum
+        return tuple(f"{self.name} {sign} {self.category}" for sign in ("≠", "="))
+
+    def classes_of(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        codes: npt.NDArray[np.int64] = column.indices.to_numpy().astype(np.int64)
+        if self.category is None:
+            return codes
+        return (codes == self.constraints.enum.index(self.category)).astype(np.int64)
+
+    @pydantic.model_validator(mode="after")
+    def _category_is_a_value(self) -> Self:
+        if self.category is not None and self.category not in self.constraints.enum:
+            raise ValueError(
+                f"has the `category` {self.category!r}, which should be one of its `enum`"
+            )
+        return self

@@ -1,0 +1,144 @@
+"""Numbers: as a feature, and as a label that a threshold cuts in two."""
+
+import math
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pydantic
+
+from stages.tabular.fields.base import (
+    MISSING,
+    POLICIES,
+    Declared,
+    Feature,
+    Label,
+    Number,
+    ReadField,
+    Words,
+)
+
+
+class Bounds(Declared):
+    """The range of a numeric feature, in the feature's own unit; values beyond it are clipped."""
+
+    minimum: Number
+    maximum: Number
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.minimum < self.maximum:
+            raise ValueError(
+                f"should have its `minimum` below its `maximum`, but {self.minimum:.15g} is not "
+                f"below {self.maximum:.15g}"
+            )
+        if not math.isfinite(self.maximum - self.minimum):
+            raise ValueError("should span a range that a float can hold, but is wider")
+        return self
+
+
+class _Number(ReadField):
+    """A number, read as a finite float64."""
+
+    @property
+    def expected(self) -> str:
+        return "a whole number" if self.type == "integer" else "a number"
+
+    def remedy(self, text: str) -> str:
+        try:
+            number = pa.scalar(text).cast(pa.float64()).as_py()
+        except pa.ArrowInvalid:
+            return (
+                "Write numbers with a decimal point and without units, spaces or thousands "
+                "separators."
+            )
+        if not math.isfinite(number):
+            return (
+                "Only finite numbers have a place between bounds: correct the cells or leave out "
+                "their rows."
+            )
+        return "Correct the cells, or declare the column's `type` as `number` in the schema."
+
+    def typed(self, cells: pa.Array) -> pa.Array:
+        column = cells.cast(pa.float64())
+        numbers: npt.NDArray[np.float64] = column.drop_null().to_numpy()
+        if not np.isfinite(numbers).all():
+            raise ValueError("not finite")
+        if self.type == "integer" and (numbers != np.rint(numbers)).any():
+            raise ValueError("not whole")
+        return column
+
+    def words(self, column: pa.Array) -> Words:
+        """A number's word is its value's."""
+        # A missing number is NaN here, and -0.0 + 0.0 is 0.0.
+        numbers: npt.NDArray[np.float64] = column.fill_null(np.nan).to_numpy() + 0.0
+        return numbers.view(np.uint64)
+
+    def reading(self) -> list[object]:
+        return [self.name, "number", self.policy]
+
+
+class NumberFeature(Feature, _Number):
+    """A number, encoded as one column in [-1, 1], clipped to its bounds.
+
+    Attributes:
+        transform: `log` spreads out the low end of a heavy-tailed number: log(1 + x - minimum).
+        missing: `midpoint` puts a missing number in the middle of its bounds and says so in a
+            column of its own; `drop` leaves out the row.
+    """
+
+    needs = (
+        'A numeric feature (a field without `"role": "label"`) needs `constraints` with a '
+        "`minimum` below a `maximum`, both known without looking at the rows."
+    )
+
+    type: Literal["integer", "number"]
+    constraints: Bounds
+    transform: Literal["log"] | None = None
+    missing: Literal["refuse", "drop", "midpoint"] = "refuse"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        indicator = (f"{self.name}={MISSING}",) if self.missing == "midpoint" else ()
+        return (self.name, *indicator)
+
+    def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
+        """The share of the way between the bounds, and 1 where it is missing."""
+        low, high = self.constraints.minimum, self.constraints.maximum
+        numbers = np.clip(column.fill_null(low / 2 + high / 2).to_numpy(), low, high)
+        share = (numbers - low) / (high - low)
+        if self.transform == "log":
+            share = np.log1p(numbers - low) / np.log1p(high - low)
+        number = (2 * share - 1).astype(np.float32)[:, np.newaxis]
+        if self.missing != "midpoint":
+            return number
+        missing = pc.is_null(column).to_numpy(zero_copy_only=False)[:, np.newaxis]
+        return np.hstack([np.where(missing, np.float32(0), number), missing], dtype=np.float32)
+
+    def describe(self) -> str:
+        scale = ", by its logarithm" if self.transform else ""
+        limits = f"{self.constraints.minimum:g} to {self.constraints.maximum:g}"
+        return f"{limits}{scale}{POLICIES[self.policy]}"
+
+
+class NumberLabel(Label, _Number):
+    """A number to classify: class 1 is a value above the threshold, class 0 one at or below it."""
+
+    needs = (
+        "A numeric label needs a `threshold`, class 1 being a value above it, and no `constraints`."
+    )
+
+    type: Literal["integer", "number"]
+    threshold: Number
+    missing: Literal["refuse", "drop"] = "refuse"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Such as `charges ≤ 15000` and `charges > 15000`."""
+        return tuple(f"{self.name} {sign} {self.threshold:.15g}" for sign in ("≤", ">"))
+
+    def classes_of(self, column: pa.Array) -> npt.NDArray[np.int64]:
+        values: npt.NDArray[np.float64] = column.to_numpy()
+        return (values > self.threshold).astype(np.int64)
