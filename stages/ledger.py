@@ -11,8 +11,8 @@ from stages.books.listing import by_people, export, listing, running_totals
 from stages.books.rebuild import rebuild
 from stages.books.store import Ledger
 from stages.commands import new_parser, run
-from stages.params import load_params, sweep
-from stages.pricing import totals_after
+from stages.params import load_params
+from stages.pricing import price_list, totals_after
 from stages.reporting.figures import running_total, save
 from stages.tabular.prepared import PREPARED
 
@@ -42,12 +42,8 @@ def _show(_: Namespace) -> None:
 
 
 def _plan(arguments: Namespace) -> None:
-    combinations = list(sweep(arguments.S))
-    runs = [load_params(overrides=overrides) for overrides in combinations]
     print("total so far and after each run, none of which has been made:")
-    for overrides, total in zip(combinations, totals_after(runs), strict=True):
-        settings = ", ".join(f"{name}={value}" for name, value in overrides.items())
-        print(f"  {total:>8.3f}  after {settings or 'a run with the present params.yaml'}")
+    print("\n".join(price_list(arguments.S)))
 
 
 def _rebuild(_: Namespace) -> None:
@@ -62,9 +58,8 @@ def _strike(arguments: Namespace) -> None:
 
 
 def _export(arguments: Namespace) -> None:
-    entries = Ledger().some_entries()
-    export(entries, arguments.file)
-    print(f"wrote {len(entries)} entries to {arguments.file}")
+    export(Ledger().some_entries(), arguments.file)
+    print(f"wrote {arguments.file}")
 
 
 def _figure(arguments: Namespace) -> None:

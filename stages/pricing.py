@@ -6,7 +6,7 @@ from stages.books.listing import counting
 from stages.books.store import Ledger, same_people
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
-from stages.params import Params
+from stages.params import Params, load_params, sweep
 from stages.privacy.history import Spend, total_epsilon
 from stages.tabular.prepared import Prepared
 from stages.training.setup import settle, training_spend
@@ -36,3 +36,12 @@ def totals_after(runs: Sequence[Params]) -> Iterator[float]:
     for params in runs:
         spends += spends_of(params, prepared)
         yield total_epsilon(spends, params.target_delta)
+
+
+def price_list(sweeps: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each run of a sweep such as `target_epsilon=1,2`: the total after it."""
+    combinations = list(sweep(sweeps))
+    runs = [load_params(overrides=overrides) for overrides in combinations]
+    for overrides, total in zip(combinations, totals_after(runs), strict=True):
+        settings = ", ".join(f"{name}={value}" for name, value in overrides.items())
+        yield f"  {total:>8.3f}  after {settings or 'a run with the present params.yaml'}"
