@@ -1,8 +1,26 @@
-"""What ran, apart from what it cost: mechanisms as plain data, for accountants and the ledger."""
+"""What ran, apart from what it cost: mechanisms as plain data, for accountants and the ledger.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+In files an event is `{kind: attributes}`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    WrapSerializer,
+)
+
+# What holds of a value is checked where it is read, by `from_json` or a model that has events.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_AS_DECLARED = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -15,16 +33,20 @@ class Steps:
         steps: how many.
     """
 
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
+    __pydantic_config__ = _AS_DECLARED
+
+    noise_multiplier: Positive
+    sample_rate: Annotated[float, Field(gt=0, le=1)]
+    steps: Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
 class DiscreteLaplace:
     """Discrete Laplace noise on integers that a row moves by 1 in all: pure `epsilon`-DP."""
 
-    epsilon: float
+    __pydantic_config__ = _AS_DECLARED
+
+    epsilon: Positive
 
 
 @dataclass(frozen=True)
@@ -37,41 +59,56 @@ class BestOfMany:
         shape: of the truncated negative binomial distribution of that number (1 is geometric).
     """
 
+    __pydantic_config__ = _AS_DECLARED
+
     events: tuple["Event", ...]
-    mean: float
+    mean: Annotated[float, Field(gt=1)]
     shape: float
 
 
-Event = Steps | DiscreteLaplace | BestOfMany
+_KINDS = {"steps": Steps, "discrete_laplace": DiscreteLaplace, "best_of_many": BestOfMany}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
 
-_KINDS: dict[str, type[Event]] = {
-    "steps": Steps,
-    "discrete_laplace": DiscreteLaplace,
-    "best_of_many": BestOfMany,
-}
+
+def _name_of(event: Any) -> str | None:
+    """Return the kind of an event, in a file or in memory; None if it is none."""
+    if isinstance(event, Mapping):
+        return str(next(iter(event))) if len(event) == 1 else None
+    return _NAMES.get(type(event))
+
+
+def _untagged(event: Any) -> Any:
+    return next(iter(event.values())) if isinstance(event, Mapping) else event
+
+
+def _tagged(event: Any, attributes: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    return {_NAMES[type(event)]: attributes(event)}
+
+
+_FILED = (BeforeValidator(_untagged), WrapSerializer(_tagged))
+
+Event = Annotated[
+    Annotated[Steps, *_FILED, Tag("steps")]
+    | Annotated[DiscreteLaplace, *_FILED, Tag("discrete_laplace")]
+    | Annotated[BestOfMany, *_FILED, Tag("best_of_many")],
+    Discriminator(_name_of),
+]
+
+_EVENTS = TypeAdapter(list[Event])
 
 
 def to_json(events: Sequence[Event]) -> list[dict[str, Any]]:
     """Return the events as JSON values, each `{kind: attributes}`."""
-    names = {kind: name for name, kind in _KINDS.items()}
-    content = []
-    for event in events:
-        attributes = asdict(event)
-        if isinstance(event, BestOfMany):
-            attributes["events"] = to_json(event.events)
-        content.append({names[type(event)]: attributes})
-    return content
+    return _EVENTS.dump_python(list(events), mode="json")
 
 
-def from_json(content: Sequence[dict[str, Any]]) -> list[Event]:
-    """Return the events that `to_json` wrote."""
-    events = []
-    for entry in content:
-        ((kind, attributes),) = entry.items()
-        if kind == "best_of_many":
-            attributes = {**attributes, "events": tuple(from_json(attributes["events"]))}
-        events.append(_KINDS[kind](**attributes))
-    return events
+def from_json(content: Sequence[Mapping[str, Any]]) -> list[Event]:
+    """Return the events that `to_json` wrote.
+
+    Raises:
+        pydantic.ValidationError: a kind is unknown, or an attribute is missing or out of its range.
+    """
+    return _EVENTS.validate_python(list(content))
 
 
 def with_more_noise(event: Event, factor: float) -> Event:
