@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stages.books.records import Record
+from stages.books.records import PublicSpend, Record
 from stages.results import Result
 
 
@@ -48,6 +48,17 @@ class EvaluateResult(Result):
     def loss(self) -> float:
         """Mean log loss of the test rows, in nats."""
         return self.figures["loss"]
+
+    @property
+    def base_rate(self) -> float:
+        """Share of the largest class among the released test counts: what guessing it gets right."""
+        rows = [sum(row) for row in self.confusion_matrix]
+        return max(rows) / max(sum(rows), 1.0)
+
+    @property
+    def spend(self) -> PublicSpend | None:
+        """What the release of the test counts spent; None if they are exact."""
+        return self.ledger[0].spend if self.ledger else None
 
     @classmethod
     def from_version_1(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:

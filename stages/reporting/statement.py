@@ -6,8 +6,7 @@ again. Every number is copied from the metrics as it stands there.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,129 +15,31 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.errors import UserError
+from stages.privacy.attack import figures_of
+from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Positive, from_json
+from stages.reporting.run import Parameters, Run
+from stages.reporting.templates import fill
+from stages.training.result import TrainResult
 
-FILL_IN = "to be filled in by the data owner"
+# Of the pipeline, whose versions need not understand each other's statements.
+VERSION = "0.2.0"
 
-UNIT = "one row of the table, which is one person"
-NEIGHBOURS = "two tables that differ by one added or removed row"
-UNIT_BY_ID = "one person: all rows of one id, of which one is used"
-NEIGHBOURS_BY_ID = "two tables that differ by all rows of one added or removed person"
-TRUST = (
-    "Central: whoever runs the pipeline sees the table and is trusted with it. Nobody who sees "
-    "what is published has to be trusted, whatever else they know and however many of them collude."
-)
-RELEASED = (
-    "the model",
-    "the training curves",
-    "the checkpoint that a later run can continue (covered, but no part of a bundle)",
-    "the test metrics and every figure and plot made from them",
-    "this report",
-)
-NOT_PROTECTED = (
-    "what the table's owner declared in public: columns, bounds, categories, the approximate "
-    "number of rows",
-    "what holds for people in general, and for you too, whether or not you are in the table",
-    "other releases about the same people, which the ledger adds up, and whether the table was "
-    "changed between them, which the total can tell",
-)
-NOT_PROTECTED_WITHOUT_ID = (
-    "a person with more than one row, whose promise is weaker the more rows there are"
-)
+FILE_NAME = "statement.yaml"
 
 
-@dataclass(frozen=True)
-class Release:
-    """All that is told of a run; every part of it is public.
-
-    Attributes:
-        train, test: metrics/train.json and metrics/evaluate.json.
-        fields: the schema's fields, as its file declares them.
-        classes: names of the label's classes.
-        parameters: of params.yaml, those that the statement tells.
-        test_attack: what an attacker can do with the test figures, like `attack` in `train`.
-        subgroups: the rows of plots/subgroups.csv but the first, which is everyone.
-    """
-
-    train: Mapping[str, Any]
-    test: Mapping[str, Any]
-    fields: Sequence[Mapping[str, Any]]
-    classes: Sequence[str]
-    parameters: Mapping[str, Any]
-    test_attack: Mapping[str, float]
-    subgroups: Sequence[Mapping[str, str]]
-
-    @property
-    def no_guarantee(self) -> str | None:
-        """Why ε does not cover the release, or None if it does."""
-        return self.train.get("no_guarantee") or self.test.get("no_guarantee")
-
-    @property
-    def id(self) -> str | None:
-        """The column that says whose row it is, if there is one."""
-        return next((field["name"] for field in self.fields if field["role"] == "id"), None)
-
-    @property
-    def unit(self) -> str:
-        """Who is protected."""
-        return UNIT_BY_ID if self.id else UNIT
-
-    @property
-    def neighbours(self) -> str:
-        """Which tables are not to be told apart."""
-        return NEIGHBOURS_BY_ID if self.id else NEIGHBOURS
-
-    @property
-    def not_covered(self) -> list[str]:
-        """What the run told about the rows exactly, and what no run protects."""
-        rows = () if self.id else (NOT_PROTECTED_WITHOUT_ID,)
-        return [*self.train["not_covered"], *NOT_PROTECTED, *rows]
-
-
-class _Told(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Steps(_Told):
-    noise_multiplier: Positive
-    sample_rate: Annotated[float, Field(gt=0, le=1)]
-    steps: Annotated[int, Field(ge=1)]
-
-
-class StepsEvent(_Told):
-    steps: Steps
-
-
-class DiscreteLaplace(_Told):
-    epsilon: Positive
-
-
-class DiscreteLaplaceEvent(_Told):
-    discrete_laplace: DiscreteLaplace
-
-
-class BestOfMany(_Told):
-    events: list[StepsEvent | DiscreteLaplaceEvent]
-    mean: Annotated[float, Field(gt=1)]
-    shape: float
-
-
-class BestOfManyEvent(_Told):
-    best_of_many: BestOfMany
-
-
-Event = StepsEvent | DiscreteLaplaceEvent | BestOfManyEvent
-
-
-class Curator(_Told):
+class Curator(_Part):
     data_curator_name: str
     data_curator_type: str
 
 
-class Basic(_Told):
+class Basic(_Part):
     name: str
     data_curators: list[Curator]
     description: str
@@ -149,18 +50,18 @@ class Basic(_Told):
     publication_date: date | None
 
 
-class Variant(_Told):
+class Variant(_Part):
     variant_name: Literal["Approximate DP"]
     data_domain: str
     unprotected_quantities: str
 
 
-class PrivacyParameters(_Told):
+class PrivacyParameters(_Part):
     epsilon: Positive | None
     delta: Annotated[float, Field(gt=0, lt=1)] | None
 
 
-class PrivacyLoss(_Told):
+class PrivacyLoss(_Part):
     privacy_unit: str
     privacy_unit_details: str
     number_of_privacy_units: Literal[1]
@@ -168,7 +69,7 @@ class PrivacyLoss(_Told):
     privacy_parameters_details: str
 
 
-class DeploymentModel(_Told):
+class DeploymentModel(_Part):
     model_name: Literal["Central"]
     trust_assumptions: str
     release_type: Literal["One release"]
@@ -176,7 +77,7 @@ class DeploymentModel(_Told):
     access_type: Literal["Non-interactive"]
 
 
-class Implementation(_Told):
+class Implementation(_Part):
     preprocessing_and_hyperparameter_tuning: str
     mechanisms: str
     composition: str
@@ -185,13 +86,13 @@ class Implementation(_Told):
     utility: str
 
 
-class Administrative(_Told):
+class Administrative(_Part):
     status: Literal["Draft"]
     registry_authors: list[str]
     tier: Literal[3]
 
 
-class Deployment(_Told):
+class Deployment(_Part):
     """A record of the deployments registry."""
 
     basic: Basic
@@ -202,7 +103,7 @@ class Deployment(_Told):
     administrative: Administrative
 
 
-class Training(_Told):
+class Training(_Part):
     """The training side: ε by each accountant, and the mechanism they were told of."""
 
     epsilon: Positive | None
@@ -212,8 +113,7 @@ class Training(_Told):
     epsilon_renyi: Positive | None
     epsilon_replace_one: Positive | None
     planned_in_advance: bool
-    best_of_many: bool
-    history: list[StepsEvent]
+    history: list[Event]
     spend: list[Event]
     noise_multiplier: Positive
     metric_noise_multiplier: Positive
@@ -222,35 +122,69 @@ class Training(_Told):
     steps: Annotated[int, Field(ge=1)]
     monitors_passed: list[str]
 
+    @property
+    def best_of_many(self) -> bool:
+        """Whether it is the best of a random number of trainings, none of which is shown."""
+        return any(isinstance(event, BestOfMany) for event in self.spend)
 
-class Testing(_Told):
+
+class Testing(_Part):
     """The test side, where the noise is on counts."""
 
     epsilon: Positive | None
     spend: list[Event]
 
+    @property
+    def counts(self) -> list[DiscreteLaplace]:
+        """What was spent on counts that were released for certain."""
+        return [event for event in self.spend if isinstance(event, DiscreteLaplace)]
 
-class Account(_Told):
+    @property
+    def is_pure(self) -> bool:
+        """Whether its ε holds with δ = 0."""
+        return self.epsilon is not None and len(self.counts) == len(self.spend)
+
+
+class Utility(_Part):
+    """What the model is good for: see `EvaluateResult`, and plots/subgroups.csv."""
+
+    figures: dict[str, float]
+    interval: dict[str, float] | None
+    confusion_matrix: list[list[float]]
+    subgroups: list[dict[str, str]]
+
+    def noise_in(self, figure: str) -> float | None:
+        """Return ± of a figure; None if it is exact."""
+        return (self.interval or {}).get(figure)
+
+
+class Account(_Part):
     """What all runs on record about the same people had spent when this one had ended."""
 
     epsilon_total: Positive | None
     privacy_budget: Positive | None
 
 
-class Attack(_Told):
+class Attack(_Part):
     """The best attacker's advantage, and his true positives by false positives."""
 
     model_and_curves: dict[str, Share] | None
     test_figures: dict[str, Share]
 
 
-class Lineage(_Told):
+class Lineage(_Part):
+    """What the run continues, and what it was made with."""
+
     continued: bool
     table_changed: bool
     versions: list[str]
 
+    def version(self, library: str) -> str:
+        """Return the version of a library, empty where it is not told."""
+        return dict(entry.split(" ", 1) for entry in self.versions).get(library, "")
 
-class Evidence(_Told):
+
+class Evidence(_Part):
     """What the record rests on."""
 
     no_guarantee: str | None
@@ -260,16 +194,17 @@ class Evidence(_Told):
     training: Training
     testing: Testing
     attack: Attack
-    utility: dict[str, Any]
+    utility: Utility
     ledger: Account
-    parameters: dict[str, Any]
+    parameters: Parameters
     lineage: Lineage
     files: dict[str, str]
 
 
-class Statement(_Told):
+class Statement(_Part):
     """plots/statement.yaml, validated."""
 
+    version: str
     url_slug: str
     deployment: Deployment
     evidence: Evidence
@@ -280,6 +215,11 @@ class Statement(_Told):
         """What `checksum` should be: a guard against accidents, not against forgers."""
         content = self.model_copy(update={"checksum": ""})
         return hashlib.sha256(content.to_yaml().encode()).hexdigest()
+
+    @property
+    def sealed(self) -> "Statement":
+        """The same with the checksum that it should have."""
+        return self.model_copy(update={"checksum": self.computed_checksum})
 
     def to_yaml(self) -> str:
         """Return the text of the file, which `load_statement` reads back."""
@@ -292,10 +232,12 @@ def load_statement(path: Path) -> Statement:
     """Read and validate a statement.
 
     Raises:
-        UserError: there is none, or it is not in shape.
+        UserError: there is none, it is of another version, or it is not in shape.
     """
     try:
-        return Statement.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        content = yaml.safe_load(path.read_text("utf-8"))
+        _refuse_other_versions(path, content)
+        return Statement.model_validate(content)
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file. The plot stage writes it: run dvc repro. To verify a bundle, "
@@ -312,146 +254,70 @@ def load_statement(path: Path) -> Statement:
         ) from None
 
 
+def _refuse_other_versions(path: Path, content: Any) -> None:
+    if not isinstance(content, dict) or content.get("version") == VERSION:
+        return
+    version = content.get("version", "0.1.0")  # which did not say so
+    raise UserError(
+        f"{path}: was made by version {version} of this pipeline, and this is {VERSION}. If it is "
+        "a bundle's, verify it with that version; your own run's is made anew by: dvc repro"
+    )
+
+
 def make_statement(
-    release: Release,
-    *,
-    published: date | None = None,
-    files: Mapping[str, str] | None = None,
+    run: Run, *, published: date | None = None, files: Mapping[str, str] | None = None
 ) -> Statement:
-    """Return the statement of a release.
+    """Return the statement of a run.
 
     Args:
-        release: what is told.
+        run: what is told.
         published: the day it leaves the building, if it does.
         files: SHA-256 of each file that leaves with it, by its path.
     """
-    statement = Statement.model_validate(
-        {
-            "url_slug": "private-classifier",
-            "deployment": _deployment(release, published),
-            "evidence": _evidence(release, files or {}),
-            "checksum": "",
-        }
+    words = yaml.safe_load(fill("statement.yaml", run=run, published=published))
+    return Statement(
+        version=VERSION,
+        url_slug="private-classifier",
+        deployment=Deployment.model_validate(words["deployment"]),
+        evidence=_evidence(run, words["not_covered"], files or {}),
+        checksum="",
+    ).sealed
+
+
+def _evidence(run: Run, not_covered: list[str], files: Mapping[str, str]) -> Evidence:
+    train, test = run.train, run.test
+    return Evidence(
+        no_guarantee=run.no_guarantee,
+        epsilon=run.epsilon,
+        delta=train.delta,
+        not_covered=not_covered,
+        training=_training(train),
+        testing=Testing(
+            epsilon=test.epsilon, spend=from_json(test.spend.events if test.spend else [])
+        ),
+        attack=Attack(model_and_curves=train.attack, test_figures=figures_of(run.test_profile)),
+        utility=Utility(
+            figures=test.figures,
+            interval=test.interval,
+            confusion_matrix=test.confusion_matrix,
+            subgroups=[dict(group) for group in run.groups[1:]],
+        ),
+        ledger=Account(
+            epsilon_total=test.epsilon_total, privacy_budget=run.parameters.privacy_budget
+        ),
+        parameters=run.parameters,
+        lineage=Lineage(
+            continued=train.parent is not None,
+            table_changed=train.table_changed,
+            versions=list(train.versions),
+        ),
+        files=dict(files),
     )
-    return statement.model_copy(update={"checksum": statement.computed_checksum})
 
 
-def _evidence(release: Release, files: Mapping[str, str]) -> dict[str, Any]:
-    train, test = release.train, release.test
-    (training,) = train["ledger"]
-    parent = train["parent"] or {}
-    epsilons = {key: train.get(key) for key in Training.model_fields if key.startswith("epsilon")}
-    mechanism = ("noise_multiplier", "metric_noise_multiplier", "max_grad_norm", "sample_rate")
-    return {
-        "no_guarantee": release.no_guarantee,
-        "epsilon": None if release.no_guarantee else test["epsilon_overall"],
-        "delta": train["delta"],
-        "not_covered": release.not_covered,
-        "training": {
-            **epsilons,
-            "delta": train["delta"],
-            "planned_in_advance": train["parent"] is None,
-            "best_of_many": "best_of_many" in training["spend"]["events"][0],
-            "history": train["history"],
-            "spend": training["spend"]["events"],
-            **{key: train[key] for key in (*mechanism, "steps", "monitors_passed")},
-        },
-        "testing": {
-            "epsilon": test["epsilon"],
-            "spend": [event for run in test.get("ledger", []) for event in run["spend"]["events"]],
-        },
-        "attack": {
-            "model_and_curves": train["attack"],
-            "test_figures": dict(release.test_attack),
-        },
-        "utility": {
-            key: value
-            for key, value in test.items()
-            if isinstance(value, float) and not key.startswith("epsilon")
-        }
-        | {
-            "interval": test.get("interval"),
-            "confusion_matrix": test["confusion_matrix"],
-            "subgroups": [dict(row) for row in release.subgroups],
-        },
-        "ledger": {
-            "epsilon_total": test.get("epsilon_total"),
-            "privacy_budget": release.parameters["privacy_budget"],
-        },
-        "parameters": dict(release.parameters),
-        "lineage": {
-            "continued": train["parent"] is not None,
-            "table_changed": parent.get("table_changed", False),
-            "versions": train["versions"],
-        },
-        "files": dict(files),
-    }
-
-
-def _deployment(release: Release, published: date | None) -> dict[str, Any]:
-    train, test = release.train, release.test
-    covered = release.no_guarantee is None
-    names = ", ".join(field["name"] for field in release.fields)
-    return {
-        "basic": {
-            "name": f"Classifier of {' / '.join(release.classes)}",
-            "data_curators": [{"data_curator_name": FILL_IN, "data_curator_type": FILL_IN}],
-            "description": (
-                "A neural network trained on one row per person with differential privacy, with "
-                "its training curves, test metrics and plots."
-            ),
-            "intended_use": f"To predict {' or '.join(release.classes)} for a new row.",
-            "data_product_type": "Machine learning model",
-            "data_product_region": FILL_IN,
-            "data_product_sector": FILL_IN,
-            "publication_date": published,
-        },
-        "dp_variant": {
-            "variant_name": "Approximate DP",
-            "data_domain": f"Tables with the columns {names}, each within its declared bounds.",
-            "unprotected_quantities": "; ".join(release.not_covered),
-        },
-        "privacy_loss": {
-            "privacy_unit": release.unit,
-            "privacy_unit_details": f"Adjacent: {release.neighbours}.",
-            "number_of_privacy_units": 1,
-            "privacy_parameters": {
-                "epsilon": test["epsilon_overall"] if covered else None,
-                "delta": train["delta"] if covered else None,
-            },
-            "privacy_parameters_details": (
-                "Of both sides of the split together; `evidence` has each."
-                if covered
-                else f"No guarantee: {release.no_guarantee}."
-            ),
-        },
-        "deployment_model": {
-            "model_name": "Central",
-            "trust_assumptions": TRUST,
-            "release_type": "One release",
-            "data_source_type": "Static",
-            "access_type": "Non-interactive",
-        },
-        "implementation": {
-            "preprocessing_and_hyperparameter_tuning": (
-                "Encoded by the declared schema alone, nothing fitted on rows; each row's side of "
-                "the split depends on that row alone. Settings follow from public numbers, unless "
-                "set by hand; choosing them by looking at earlier runs is covered by the ledger."
-            ),
-            "mechanisms": (
-                "DP-SGD: Gaussian noise on sums of clipped gradients and of two metrics per step, "
-                "Poisson sampling, noise from AES-128 in counter mode (randomgen) in floating "
-                "point. Test counts: discrete Laplace noise on integers (OpenDP)."
-            ),
-            "composition": (
-                "Steps by privacy loss distributions (dp-accounting) and by privacy random "
-                "variables (Opacus), the larger counts; by Rényi divergence where a run was "
-                "continued or the best of many kept. The two sides of the split compose in "
-                "parallel."
-            ),
-            "post_processing": "Metrics, plots and this statement follow from noisy figures.",
-            "justification": "ε and δ were chosen by the data owner.",
-            "utility": f"Test accuracy {test['accuracy']:.4f}, log loss {test['loss']:.4f}.",
-        },
-        "administrative": {"status": "Draft", "registry_authors": [FILL_IN], "tier": 3},
-    }
+def _training(train: TrainResult) -> Training:
+    copied = {key: getattr(train, key) for key in Training.model_fields if hasattr(train, key)}
+    spend = from_json(train.record.spend.events)
+    return Training.model_validate(
+        copied | {"planned_in_advance": train.parent is None, "spend": spend}
+    )

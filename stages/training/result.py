@@ -104,3 +104,7 @@ class TrainResult(Result, Promise):
         wide column of hashes in `dvc exp show`.
         """
         return ((self.ledger[0].run or "simulated")[:8],)
+
+    def record(self) -> Record:
+        """The one entry of the ledger that the training is."""
+        return self.ledger[0]

@@ -1,0 +1,21 @@
+"""Write the report of a run: Markdown, a page, pictures, and a point for `dvc plots diff`."""
+
+from pathlib import Path
+
+from stages.files import write_csv, write_text
+from stages.reporting.drawings import graphics_of, write_pictures
+from stages.reporting.page import page
+from stages.reporting.run import Run
+from stages.reporting.statement import Statement
+from stages.reporting.templates import fill
+from stages.reporting.utility import utility_point
+
+
+def write_report(run: Run, statement: Statement, folder: Path, plots: Path) -> None:
+    """Write report.md and report.html into `folder`, and into `plots`, in or below it, the rest."""
+    write_pictures(run, plots)
+    write_csv(plots / "privacy_utility.csv", [utility_point(run.test)])
+    to_plots = "".join(f"{part}/" for part in plots.relative_to(folder).parts)
+    markdown = fill("report.md", run=run, statement=statement, plots=to_plots)
+    write_text(folder / "report.md", markdown)
+    write_text(folder / "report.html", page(markdown, graphics_of(run)))

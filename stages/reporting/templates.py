@@ -1,0 +1,59 @@
+"""Fill the templates, which hold the report's words: Python hands them numbers only."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from stages.reporting import words
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+# What Markdown, or GitHub's kind of it, would take for its own inside a line.
+_MARKDOWN = re.compile(r"[\\`*\[\]<&|~$]|(?<!\w)_|_(?!\w)")
+
+
+def fill(name: str, **values: Any) -> str:
+    """Return the template `name` with `values` in it, none of which can change its structure."""
+    return _ENVIRONMENTS[Path(name).suffix].get_template(name).render(values)
+
+
+def _in_markdown(value: Any) -> Markup:
+    """Return a value as text that Markdown shows as it is; what macros made is Markdown."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(_MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split())))
+
+
+def _in_yaml(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+    return text.removesuffix("...\n").strip()
+
+
+def _environment(
+    finalize: Callable[[Any], Any] | None = None, *, autoescape: bool = True
+) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        finalize=finalize,
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= words.FILTERS
+    return environment
+
+
+_ENVIRONMENTS: Mapping[str, jinja2.Environment] = {
+    ".html": _environment(),
+    ".md": _environment(_in_markdown),
+    ".yaml": _environment(_in_yaml, autoescape=False),
+}

@@ -1,0 +1,53 @@
+"""Privacy against utility: what a run promises, and what it is good for, as one point."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.evaluation.result import EvaluateResult
+from stages.reporting.figures import BLUE, picture, set_title
+
+
+def utility_point(test: EvaluateResult) -> dict[str, float | None]:
+    """Return ε of the run, and accuracy and loss with the ends of their ±, as a row of CSV."""
+    point = {"epsilon": test.epsilon_overall}
+    for name, most in (("accuracy", 1.0), ("loss", math.inf)):
+        ends = ("", "_low", "_high")
+        point |= {name + end: at for end, at in zip(ends, _around(test, name, most), strict=True)}
+    return point
+
+
+def _around(test: EvaluateResult, name: str, most: float) -> tuple[float, float, float]:
+    """Return a figure, and the ends of its ± as far as it can be."""
+    value, noise = test.figures[name], (test.interval or {}).get(name, 0.0)
+    return value, max(0.0, value - noise), min(most, value + noise)
+
+
+def privacy_utility(tests: Mapping[str, EvaluateResult]) -> Figure:
+    """Test accuracy, ± its noise, against ε of the whole; one point per run, by its name.
+
+    Args:
+        tests: of runs with a guarantee, at least one.
+    """
+
+    def draw(axes: Axes) -> None:
+        for name, test in tests.items():
+            y, low, high = (100 * share for share in _around(test, "accuracy", 1.0))
+            point = (test.epsilon_overall or 0.0, y)
+            axes.errorbar(*point, [[y - low], [high - y]], fmt="o", color=BLUE, capsize=4)
+            axes.annotate(name, point, xytext=(7, 7), textcoords="offset points", fontsize=10)
+        accuracies = _range([test.accuracy for test in tests.values()], ".1%")
+        epsilons = _range([test.epsilon_overall or 0.0 for test in tests.values()], "g")
+        set_title(axes, f"{accuracies} right at ε = {epsilons}")
+        axes.set(xlabel="ε of all that a run publishes", ylabel="test rows right (%), ± the noise")
+        axes.margins(x=0.3, y=0.15)
+        axes.set_xlim(left=0)
+
+    return picture([draw], width=6.5)
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    ends = dict.fromkeys(format(end, form) for end in (min(values), max(values)))
+    return " to ".join(ends)

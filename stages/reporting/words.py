@@ -1,0 +1,72 @@
+"""How numbers are written in the report."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.tabular.schema import Field
+
+MISSING = {
+    "drop": "; rows without it are left out",
+    "midpoint": "; if missing, the middle of these, marked as missing",
+    "category": "; or missing",
+}
+
+
+def number(value: float | str | None, form: str, missing: str = "none") -> str:
+    """Return a number, or the text of one, in a form of Python's; `missing` where there is none."""
+    if isinstance(value, str):
+        value = float(value)
+    return missing if value is None else format(value, form)
+
+
+def odds(chance: float | None) -> str:
+    """Return a chance above 0 as `1 in so many`."""
+    return "none" if chance is None else f"1 in {round(1 / chance):,}"
+
+
+def factor(epsilon: float) -> str:
+    """Return e^ε in two digits, rounded up."""
+    unit = 10 ** (math.floor(epsilon / math.log(10)) - 1)
+    return f"{math.ceil(math.exp(epsilon) / unit) * unit:,.10g}"
+
+
+def right(attack: Mapping[str, float]) -> str:
+    """Return how often in 100 the best guess is right, where half are members; rounded up."""
+    return str(math.ceil(50 * (1 + attack["advantage"])))
+
+
+def up(share: float) -> str:
+    """Return a share as so many in 100, rounded up to a tenth."""
+    return f"{math.ceil(1000 * share) / 10:.1f}"
+
+
+def domain(field: Field, classes: Sequence[str]) -> str:
+    """Return what values a field may have."""
+    return _domain(field.model_dump(mode="json"), classes)
+
+
+def _domain(field: Mapping[str, Any], classes: Sequence[str]) -> str:
+    if field["role"] == "id":
+        return "whose row it is; not read by the model"
+    if field["role"] == "ignored":
+        return "not read"
+    policy = MISSING.get(field["missing"], "")
+    if field["role"] == "label":
+        return "the label: " + " or ".join(classes) + policy
+    limits = field["constraints"]
+    if "enum" in limits:
+        other = ", or any other" if field["other"] else ""
+        return ", ".join(limits["enum"]) + other + policy
+    scale = ", by its logarithm" if field["transform"] else ""
+    return f"{limits['minimum']:g} to {limits['maximum']:g}{scale}{policy}"
+
+
+FILTERS = {
+    "number": number,
+    "odds": odds,
+    "factor": factor,
+    "right": right,
+    "up": up,
+    "domain": domain,
+}
