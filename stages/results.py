@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stages.errors import UserError
 from stages.files import read_json, write_json
 
 
@@ -41,8 +42,19 @@ class Result(BaseModel):
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        """Return the result that a metrics file of any age holds."""
-        return cls.model_validate(evidence_in(content) or cls.from_version_1(content))
+        """Return the result that a metrics file of any age holds.
+
+        Raises:
+            UserError: it holds none.
+        """
+        try:
+            return cls.model_validate(evidence_in(content) or cls.from_version_1(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(
+                f"{cls.path}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}. Expected what "
+                "this pipeline writes; make it anew with: dvc repro"
+            ) from None
 
     @classmethod
     def from_version_1(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -49,9 +49,13 @@ class EvaluateResult(Result):
         """Mean log loss of the test rows, in nats."""
         return self.figures["loss"]
 
+    def noise_in(self, figure: str) -> float | None:
+        """Return ± of a figure; None if it is exact."""
+        return (self.interval or {}).get(figure)
+
     @property
     def base_rate(self) -> float:
-        """Share of the largest class among the released test counts: what guessing it gets right."""
+        """Share of the largest class in the released test counts: the accuracy of guessing it."""
         rows = [sum(row) for row in self.confusion_matrix]
         return max(rows) / max(sum(rows), 1.0)
 

@@ -16,11 +16,11 @@ from stages.evaluation.metrics import (
     one_against_rest,
     roc_curve,
 )
-from stages.evaluation.result import EvaluateResult
 from stages.privacy.attack import curve_rows
 from stages.reporting.figures import BLUE, GREY, ORANGE, SHADES, SIDE, picture, save, set_title
 from stages.reporting.run import Run
 from stages.reporting.svg import to_svg
+from stages.reporting.words import with_noise
 from stages.training.curves import Epochs, ending, reach, smoothed
 
 FEW = 3  # classes whose numbers and names have room side by side
@@ -103,7 +103,7 @@ def confusion(run: Run, axes: Axes) -> None:
     axes.set_yticks(places, run.classes, rotation=90 if few else 0, va="center")
     axes.invert_yaxis()
     axes.set_aspect("equal")
-    set_title(axes, f"{_with_noise(run.test, 'accuracy', '.1%')} are right")
+    set_title(axes, f"{with_noise(run.test, 'accuracy', '.1%')} are right")
     axes.set(xlabel=f"predicted (n = {counts.sum():.1f} test rows)", ylabel="actual")
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -128,7 +128,7 @@ def _roc_curve(run: Run, axes: Axes) -> None:
     if run.redraws is not None:
         across, up = map(_spread, (false, true), roc_curve(run.redraws))
         _noise_bars(axes, false, true, up, across)
-    set_title(axes, f"ROC area {_with_noise(run.test, 'roc_auc', '.3f')}")
+    set_title(axes, f"ROC area {with_noise(run.test, 'roc_auc', '.3f')}")
     _unit_square(axes)
     others, ones = run.table.sum(axis=(1, 2))
     axes.set_xlabel(f"false positives among {others:.1f} “{run.classes[0]}”")
@@ -148,7 +148,7 @@ def _rates_by_class(run: Run, axes: Axes) -> None:
     axes.set_yticks(places, run.classes)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(run.classes) - 0.5, -1.2))
     axes.legend(frameon=False, loc="upper center", ncols=2, fontsize=11)
-    set_title(axes, f"Found of each class: {_with_noise(run.test, 'recall', '.1%')}")
+    set_title(axes, f"Found of each class: {with_noise(run.test, 'recall', '.1%')}")
     axes.set_xlabel(f"share, each class against the rest (n = {run.table.sum():.1f})")
 
 
@@ -159,7 +159,7 @@ def calibration(run: Run, axes: Axes) -> None:
     """
     draw = _own_class if len(run.classes) > 2 else _reliability
     draw(run, axes)
-    set_title(axes, f"Log loss {_with_noise(run.test, 'loss', '.3f')}")
+    set_title(axes, f"Log loss {with_noise(run.test, 'loss', '.3f')}")
     _mark(axes, run.test.no_guarantee)
 
 
@@ -272,11 +272,6 @@ def _spread(released: Values, redrawn: Values) -> Values:
     """Return ± of each point: with chance 0.95 another draw of the noise lies that near."""
     spread: Values = np.quantile(np.abs(redrawn - released), 0.95, axis=0)
     return spread
-
-
-def _with_noise(test: EvaluateResult, name: str, form: str) -> str:
-    noise = (test.interval or {}).get(name)
-    return f"{test.figures[name]:{form}}" + ("" if noise is None else f" ± {noise:{form}}")
 
 
 def _mark(axes: Axes, no_guarantee: str | None) -> None:

@@ -21,7 +21,7 @@ def utility_point(test: EvaluateResult) -> dict[str, float | None]:
 
 def _around(test: EvaluateResult, name: str, most: float) -> tuple[float, float, float]:
     """Return a figure, and the ends of its ± as far as it can be."""
-    value, noise = test.figures[name], (test.interval or {}).get(name, 0.0)
+    value, noise = test.figures[name], test.noise_in(name) or 0.0
     return value, max(0.0, value - noise), min(most, value + noise)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.evaluation.result import EvaluateResult
 from stages.tabular.schema import Field
 
 MISSING = {
@@ -18,6 +19,12 @@ def number(value: float | str | None, form: str, missing: str = "none") -> str:
     if isinstance(value, str):
         value = float(value)
     return missing if value is None else format(value, form)
+
+
+def with_noise(test: EvaluateResult, figure: str, form: str) -> str:
+    """Return a test figure ± its noise."""
+    noise = test.noise_in(figure)
+    return f"{test.figures[figure]:{form}}" + ("" if noise is None else f" ± {noise:{form}}")
 
 
 def odds(chance: float | None) -> str:

@@ -1,0 +1,136 @@
+"""Runs side by side: the workspace and other revisions of this repository."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from stages.errors import UserError
+from stages.evaluation.result import EvaluateResult
+from stages.reporting.figures import save
+from stages.reporting.utility import privacy_utility
+from stages.reporting.words import with_noise
+from stages.results import Result
+from stages.training.result import TrainResult
+from stages.versions import commit_of, file_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORKSPACE = "workspace"
+
+# A line fits into 100 columns if a revision's name takes no more than these.
+LONGEST_NAME = 24
+
+HEAD = ("revision", "accuracy", "base rate", "log loss", "ε", "ε of all runs")
+
+Kind = TypeVar("Kind", bound=Result)
+
+
+def runs(*revisions: str) -> "pd.DataFrame":
+    """Return all released figures of the workspace and of each revision.
+
+    Args:
+        revisions: branches, commits, tags or experiments.
+
+    Returns:
+        A row per run, by the name of its revision. Test figures have their names in
+        metrics/evaluate.json, training figures begin with `train_`, and `…_interval` is ± of a
+        figure by privacy noise: with chance 0.95 the exact one lies that near. Shares are in
+        [0, 1], losses in nats; what a run does not tell is missing.
+
+    Raises:
+        UserError: there is no such revision, or no run in it.
+    """
+    import pandas as pd  # noqa: PLC0415 - half a second, which the command does without
+
+    names = dict.fromkeys([WORKSPACE, *revisions])
+    rows = [
+        _figures(result_at(TrainResult, name), result_at(EvaluateResult, name)) for name in names
+    ]
+    return pd.DataFrame(rows, index=pd.Index(names, name="revision"))
+
+
+def _figures(train: TrainResult, test: EvaluateResult) -> dict[str, float | None]:
+    intervals = {f"{name}_interval": noise for name, noise in (test.interval or {}).items()}
+    return {
+        **test.figures,
+        **intervals,
+        "base_rate": test.base_rate,
+        "train_accuracy": train.accuracy,
+        "train_accuracy_interval": 2 * train.accuracy_noise,
+        "train_loss": train.loss,
+        "train_loss_interval": 2 * train.loss_noise,
+        "epsilon": test.epsilon_overall,
+        "epsilon_total": test.epsilon_total,
+        "delta": train.delta,
+    }
+
+
+def result_at(kind: type[Kind], name: str) -> Kind:
+    """Return a result of the workspace, or of a revision.
+
+    Raises:
+        UserError: there is no such revision, or no run in it.
+    """
+    if name == WORKSPACE:
+        return kind.read()
+    commit = commit_of(name)
+    if commit is None:
+        raise UserError(
+            f"--rev {name}: expected a branch, commit, tag or experiment, but there is none "
+            "of that name here. `dvc exp show` and `git branch` list them."
+        )
+    text = file_at(commit, str(kind.path))
+    if text is None:
+        raise UserError(
+            f"--rev {name}: {kind.path} is not part of it. Name a revision in which a run was "
+            "committed."
+        )
+    return kind.of(json.loads(text))
+
+
+def table(tests: Mapping[str, EvaluateResult]) -> list[str]:
+    """Return the lines of a Markdown table, a run a line, and below it why some promise nothing."""
+    rows = [HEAD, *(_cells(name, test) for name, test in tests.items())]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
+    lines.insert(1, _line(["-" * width for width in widths], widths))
+    silent = {name: test.no_guarantee for name, test in tests.items() if test.no_guarantee}
+    return [*lines, *(f"\n{_short(name)}: no promise: {why}" for name, why in silent.items())]
+
+
+def _cells(name: str, test: EvaluateResult) -> tuple[str, ...]:
+    return (
+        _short(name),
+        with_noise(test, "accuracy", ".1%"),
+        f"{test.base_rate:.1%}",
+        with_noise(test, "loss", ".3f"),
+        _number(test.epsilon_overall, "none"),
+        _number(test.epsilon_total, "not told"),
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return f"| {' | '.join(padded)} |"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _number(value: float | None, missing: str) -> str:
+    return missing if value is None else f"{value:.4g}"
+
+
+def draw(tests: Mapping[str, EvaluateResult], path: Path) -> None:
+    """Draw the runs, privacy against utility, into a PNG file.
+
+    Raises:
+        UserError: none of them makes a promise.
+    """
+    promising = {name: test for name, test in tests.items() if test.epsilon_overall is not None}
+    if not promising:
+        raise UserError("--picture: none of these runs makes a promise that could be drawn.")
+    save(privacy_utility(promising), path)
