@@ -37,8 +37,13 @@ class Result(BaseModel):
 
     def write(self, folder: Path = Path()) -> None:
         """Write the result to where `read` finds it."""
+        write_json(folder / self.path, self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the file holds."""
         shown = {name: getattr(self, attribute) for name, attribute in self.headline.items()}
-        write_json(folder / self.path, {**shown, "evidence": [self.model_dump(mode="json")]})
+        return {**shown, "evidence": [self.model_dump(mode="json")]}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:

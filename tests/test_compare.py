@@ -1,22 +1,40 @@
-"""Comparing runs: the table and the picture are of the revisions that were asked for."""
+"""Comparing runs: the table, the picture and the frame are of the revisions that were asked for."""
 
-import json
 import sys
 
 import pytest
 
-from stages import compare as report
-from tests.conftest import commit_all, copy_project
+from stages.errors import UserError
+from stages.evaluation.result import EvaluateResult
+from stages.reporting.comparison import draw, runs, table
+from stages.training.result import TrainResult
+from tests.conftest import ROOT, commit_all, copy_project
 
-FIGURES = {
-    "accuracy": 0.93,
-    "loss": 0.25,
-    "interval": {"accuracy": 0.02, "loss": 0.05},
-    "epsilon_overall": 3.5,
-    "epsilon_total": 7.0,
-}
-PUBLIC = {**FIGURES, "epsilon_overall": 1.0, "accuracy": 0.8, "epsilon_total": 1.0}
-SIMULATED = {**FIGURES, "epsilon_overall": None, "no_guarantee": "simulation_seed is set"}
+FIGURES = EvaluateResult(
+    figures={"accuracy": 0.93, "loss": 0.25},
+    interval={"accuracy": 0.02, "loss": 0.05},
+    confusion_matrix=[[150.0, 6.0], [8.0, 36.0]],
+    epsilon=3.5,
+    epsilon_overall=3.5,
+    epsilon_total=7.0,
+)
+PUBLIC = FIGURES.model_copy(
+    update={
+        "figures": {"accuracy": 0.8, "loss": 0.25},
+        "epsilon_overall": 1.0,
+        "epsilon_total": 1.0,
+    }
+)
+SIMULATED = FIGURES.model_copy(
+    update={"epsilon_overall": None, "no_guarantee": "simulation_seed is set"}
+)
+WIDEST = FIGURES.model_copy(
+    update={
+        "figures": {"accuracy": 1.0, "loss": 10.125},
+        "interval": {"accuracy": 0.999, "loss": 10.125},
+        "epsilon_overall": 0.0012345,
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +44,14 @@ def compared(tmp_path_factory):
     project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "no run yet")
     project.run("git", "tag", "start")
-    write(project, PUBLIC)
+    TrainResult.read(ROOT).write(project.folder)
+    (project.folder / EvaluateResult.path).write_text("{}")
+    commit_all(project, "something else in the place of a run")
+    project.run("git", "tag", "foreign")
+    PUBLIC.write(project.folder)
     commit_all(project, "a run")
-    write(project, FIGURES)
+    FIGURES.write(project.folder)
     return project
-
-
-def write(project, metrics):
-    path = project.folder / "metrics/evaluate.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(metrics))
 
 
 def compare(project, *arguments, expect=0):
@@ -44,11 +60,25 @@ def compare(project, *arguments, expect=0):
 
 def test_revisions_are_compared_with_the_workspace(compared):
     assert compare(compared, "--rev", "main").splitlines() == [
-        "| revision | ε | accuracy | log loss | ε of all runs by then |",
-        "| --- | --- | --- | --- | --- |",
-        "| workspace | 3.5 | 93.0% ± 2.0% | 0.250 ± 0.050 | 7 |",
-        "| main | 1 | 80.0% ± 2.0% | 0.250 ± 0.050 | 1 |",
+        "| revision  | accuracy     | base rate | log loss      | ε   | ε of all runs |",
+        "| --------- | ------------ | --------- | ------------- | --- | ------------- |",
+        "| workspace | 93.0% ± 2.0% | 78.0%     | 0.250 ± 0.050 | 3.5 | 7             |",
+        "| main      | 80.0% ± 2.0% | 78.0%     | 0.250 ± 0.050 | 1   | 1             |",
+        "",
+        "report: plots/report.html",
     ]
+
+
+def test_without_revisions_it_is_the_workspace_alone(compared):
+    assert [line.split()[1] for line in compare(compared).splitlines() if "±" in line] == [
+        "workspace"
+    ]
+
+
+def test_a_line_has_at_most_100_columns():
+    lines = table({"a-branch-with-a-name-that-takes-too-much": WIDEST})
+    assert max(len(line) for line in lines) <= 100
+    assert "| a-branch-with-a-name… | 100.0%" in lines[-1]
 
 
 def test_a_picture_is_drawn(compared):
@@ -56,14 +86,25 @@ def test_a_picture_is_drawn(compared):
     assert (compared.folder / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_without_a_point_is_refused(tmp_path):
+    with pytest.raises(UserError, match="none of these runs makes a promise"):
+        draw({"workspace": SIMULATED}, tmp_path / "picture.png")
+
+
 def test_an_experiment_is_found_by_its_name(compared):
     head = compared.run("git", "rev-parse", "HEAD").strip()
     compared.run("git", "update-ref", f"refs/exps/aa/{head[2:]}/brave-vole", head)
-    assert "| brave-vole | 1 |" in compare(compared, "--rev", "brave-vole")
+    lines = compare(compared, "--rev", "brave-vole").splitlines()
+    assert [line.split(" | ")[4].strip() for line in lines if "| brave-vole" in line] == ["1"]
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nowhere", "there is none of that name"), ("start", "is not part of it")]
+    ("name", "told"),
+    [
+        ("nowhere", "there is none of that name"),
+        ("start", "is not part of it"),
+        ("foreign", "`confusion_matrix`: Field required"),
+    ],
 )
 def test_a_revision_without_a_run_is_refused(compared, name, told):
     message = compare(compared, "--rev", name, expect=1)
@@ -73,5 +114,34 @@ def test_a_revision_without_a_run_is_refused(compared, name, told):
 
 
 def test_a_simulation_is_listed_but_makes_no_promise():
-    lines = report.table({"workspace": SIMULATED})
-    assert "| workspace | no promise: simulation_seed is set | 93.0%" in lines[-1]
+    lines = table({"workspace": SIMULATED})
+    (row,) = (line for line in lines if line.startswith("| workspace | 93.0%"))
+    assert "| none |" in row
+    assert "workspace: no promise: simulation_seed is set" in lines[-1]
+
+
+def test_notebooks_get_every_released_figure(compared, monkeypatch):
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(compared.folder)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    frame, train = runs("main"), TrainResult.read(compared.folder)
+    assert frame.index.name == "revision"
+    assert [*frame.index] == ["workspace", "main"]
+    assert frame.loc["workspace", "accuracy"] == 0.93
+    assert frame.loc["main", "accuracy"] == 0.8
+    assert frame.loc["main", "accuracy_interval"] == 0.02
+    assert frame.loc["main", "base_rate"] == 0.78
+    assert frame.loc["main", "train_loss"] == train.loss
+    assert frame.loc["main", "train_loss_interval"] == 2 * train.loss_noise
+    assert [*frame["epsilon"]] == [3.5, 1.0]
+    assert [*frame["epsilon_total"]] == [7.0, 1.0]
+
+
+@pytest.mark.parametrize("module", ["compare", "publish", "plot"])
+def test_help_helps_and_what_is_unknown_is_refused_before_anything_happens(compared, module):
+    before = {path: path.stat().st_mtime_ns for path in compared.folder.rglob("*.*")}
+    command = (sys.executable, "-B", "-m", f"stages.{module}")
+    said = compared.run(*command, "--help")
+    assert f"example:\n  python -m stages.{module}" in said
+    assert "--unheard-of" in compared.run(*command, "folder", "--unheard-of", expect=2)
+    assert {path: path.stat().st_mtime_ns for path in compared.folder.rglob("*.*")} == before

@@ -10,16 +10,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import plot, publish
 from stages.books.store import Ledger
 from stages.errors import UserError
+from stages.evaluation.result import EvaluateResult
 from stages.model.files import CONTENTS, SUMS
-from stages.reporting import text as report
+from stages.reporting import report
+from stages.reporting.bundle import publish, without_commits
+from stages.reporting.contents import hashes_of
+from stages.reporting.drawings import PICTURES
+from stages.reporting.run import Run
 from stages.reporting.statement import load_statement, make_statement
+from stages.reporting.verify import verify
 from stages.tabular.schema import Schema
+from stages.training.result import ParentRun, TrainResult
 from tests.conftest import ROOT, commit_all, copy_project, reseal
 
-METRICS = ("train", "evaluate")
+TABLES = ("attack", "confusion", "privacy_utility", "roc", "subgroups", "test_counts", "training")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +60,13 @@ def change_json(path, change):
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def change_result(kind, folder, change):
+    """Change what a metrics file rests on, and its headline to match."""
+    evidence = kind.read(folder).model_dump(mode="json")
+    change(evidence)
+    kind.model_validate(evidence).write(folder)
+
+
 # --- the bundle ----------------------------------------------------------------------------------
 
 
@@ -78,8 +91,8 @@ def test_it_holds_what_may_leave_and_nothing_else(bundle):
         *("README.md", "report.html", "report.md", "statement.yaml"),
         *("metrics/train.json", "metrics/evaluate.json"),
         *(f"model/{name}" for name in (*CONTENTS, SUMS)),
-        *(f"plots/{name}" for name in plot.PICTURES),
-        *(f"plots/{name}.csv" for name in (*publish.TABLES, *publish.DERIVED)),
+        *(f"plots/{name}" for name in PICTURES),
+        *(f"plots/{name}.csv" for name in TABLES),
     }
 
 
@@ -93,17 +106,16 @@ def test_it_tells_no_hash_or_path_of_private_files(made, bundle):
 
 def test_the_report_leads_to_its_pictures(bundle):
     markdown = (bundle / "report.md").read_text()
-    for name in plot.PICTURES:
+    for name in PICTURES:
         assert f"](plots/{name})" in markdown
 
 
 def test_the_commit_that_was_continued_stays_at_home():
-    parent = {"commit": "c" * 40, "checkpoint": "h" * 32, "data_changed": False}
-    train = {"parent": {**parent, "table_changed": True}, "epsilon": 1.0}
-    assert publish._without_commits(train) == {
-        "parent": {"data_changed": False, "table_changed": True},
-        "epsilon": 1.0,
-    }
+    here = ParentRun(commit="c" * 40, checkpoint="h" * 32, data_changed=False, table_changed=True)
+    train = TrainResult.read(ROOT).model_copy(update={"parent": here})
+    elsewhere = without_commits(train)
+    assert elsewhere.parent == ParentRun(data_changed=False, table_changed=True)
+    assert elsewhere.model_copy(update={"parent": here}) == train
 
 
 # --- what verifying catches ----------------------------------------------------------------------
@@ -143,7 +155,7 @@ def test_each_field_of_the_statement_that_is_tampered_with_is_caught(bundle):
         inner[place[-1]] = tampered(inner[place[-1]])
         path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
         with pytest.raises(UserError, match=r"statement\.yaml|does not agree"):
-            publish.verify(bundle)
+            verify(bundle)
 
 
 def test_each_file_that_is_tampered_with_is_caught(bundle):
@@ -152,30 +164,38 @@ def test_each_file_that_is_tampered_with_is_caught(bundle):
         path.write_bytes(intact + b" ")
         if path.name != "statement.yaml":
             with pytest.raises(UserError, match=f"{path.name} was changed"):
-                publish.verify(bundle)
+                verify(bundle)
         path.unlink()
         with pytest.raises(UserError, match=path.name):
-            publish.verify(bundle)
+            verify(bundle)
         path.write_bytes(intact)
     (bundle / "history.json").write_text("{}")
     with pytest.raises(UserError, match=r"history\.json does not belong to it"):
-        publish.verify(bundle)
+        verify(bundle)
+
+
+RESULTS = {"train": TrainResult, "evaluate": EvaluateResult}
 
 
 def forge(bundle, name, change):
     """Change metrics and write a statement, hashes and checksum to match, as a forger would."""
-    change_json(bundle / f"metrics/{name}.json", change)
+    change_result(RESULTS[name], bundle, change)
+    seal(bundle)
+
+
+def seal(bundle):
+    """Write the statement anew, as it follows from the files that are there."""
     before = load_statement(bundle / "statement.yaml")
     schema = Schema.load(bundle / "model/schema.json")
-    release = plot.read_release(bundle, schema, before.evidence.parameters)
+    run = Run.read(bundle, schema, before.evidence.parameters)
     date = before.deployment.basic.publication_date
-    statement = make_statement(release, published=date, files=publish._hashes(bundle))
+    statement = make_statement(run, published=date, files=hashes_of(bundle))
     (bundle / "statement.yaml").write_text(statement.to_yaml())
 
 
 def test_a_forger_who_changes_nothing_passes(bundle):
     forge(bundle, "train", lambda train: None)
-    publish.verify(bundle)
+    verify(bundle)
 
 
 def set_steps(train, **values):
@@ -207,7 +227,24 @@ def test_a_forger_who_matches_everything_else_is_caught_by_the_accountants(
 ):
     forge(bundle, name, change)
     with pytest.raises(UserError, match=told):
-        publish.verify(bundle)
+        verify(bundle)
+
+
+def test_a_headline_that_does_not_follow_from_its_evidence_is_caught(bundle):
+    change_json(bundle / "metrics/evaluate.json", lambda content: content.update(test_accuracy=1.0))
+    seal(bundle)
+    with pytest.raises(UserError, match=r"evaluate\.json does not begin with what follows"):
+        verify(bundle)
+
+
+def test_a_bundle_of_an_older_version_is_refused_by_it(bundle):
+    path = bundle / "statement.yaml"
+    content = load_statement(path).model_dump(mode="json")
+    del content["version"]  # as version 0.1.0 wrote it, with flat metrics beside it
+    path.write_text(yaml.safe_dump(content))
+    (bundle / "metrics/evaluate.json").write_text('{"accuracy": 0.9}')
+    with pytest.raises(UserError, match=r"made by version 0\.1\.0 .* verify it with that version"):
+        verify(bundle)
 
 
 def test_a_statement_that_does_not_follow_from_its_metrics_is_caught(bundle):
@@ -218,15 +255,15 @@ def test_a_statement_that_does_not_follow_from_its_metrics_is_caught(bundle):
     sealed = unsealed.model_copy(update={"checksum": unsealed.computed_checksum})
     path.write_text(sealed.to_yaml())
     with pytest.raises(UserError, match="unprotected_quantities` does not follow"):
-        publish.verify(bundle)
+        verify(bundle)
 
 
 def test_verifying_what_is_no_bundle_says_so(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        publish.verify(tmp_path)
+        verify(tmp_path)
     (tmp_path / "statement.yaml").write_text("evidence: [")
     with pytest.raises(UserError, match="expected YAML"):
-        publish.verify(tmp_path)
+        verify(tmp_path)
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -234,7 +271,7 @@ def test_verifying_what_is_no_bundle_says_so(tmp_path):
 
 def refused(told):
     with pytest.raises(UserError, match=told):
-        publish.publish(Path("bundle"))
+        publish(Path("bundle"))
     assert not Path("bundle").exists()
     assert not list(Path().glob(".bundle*"))
 
@@ -249,7 +286,7 @@ def set_parameter(name, value):
 
 def test_the_project_as_it_is_may_publish(workspace):
     # The control of the refusals below.
-    publish.publish(Path("bundle"))
+    publish(Path("bundle"))
     assert Path("bundle/statement.yaml").exists()
 
 
@@ -270,9 +307,7 @@ def test_what_epsilon_does_not_cover_is_refused(workspace, made, parameter, why)
 
 
 def test_a_monitor_that_did_not_pass_is_refused(workspace):
-    change_json(
-        Path("metrics/train.json"), lambda m: m["monitors_passed"].remove("batch sizes: total")
-    )
+    change_result(TrainResult, Path(), lambda m: m["monitors_passed"].remove("batch sizes: total"))
     refused("batch sizes: total")
 
 
@@ -315,7 +350,7 @@ def test_a_run_that_was_struck_is_refused(workspace):
 
 
 def test_metrics_of_another_run_are_refused(workspace):
-    change_json(Path("metrics/evaluate.json"), lambda metrics: metrics.update(accuracy=0.99))
+    change_result(EvaluateResult, Path(), lambda metrics: metrics["figures"].update(accuracy=0.99))
     refused("does not have the figures")
 
 
@@ -323,7 +358,7 @@ def test_a_ledger_over_budget_is_refused(workspace):
     set_parameter("privacy_budget", 3.4)
     refused("above `privacy_budget` 3.4")
     set_parameter("privacy_budget", 3.6)
-    publish.publish(Path("bundle"))
+    publish(Path("bundle"))
 
 
 def test_a_run_that_the_ledger_does_not_know_is_refused(workspace):
@@ -336,12 +371,10 @@ def test_a_ledger_that_lacks_runs_of_commits_is_refused(workspace, made):
     project = type(made)(workspace)
     project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "this run")
-    publish.publish(Path("bundle"))
+    publish(Path("bundle"))
     shutil.rmtree("bundle")
 
-    change_json(
-        Path("metrics/train.json"), lambda metrics: metrics["ledger"][0].update(run="of a clone")
-    )
+    change_result(TrainResult, Path(), lambda m: m["ledger"][0].update(run="of a clone"))
     commit_all(project, "a run that another clone made")
     project.run("git", "checkout", "--quiet", "HEAD~1")
     refused("the ledger lacks 1 runs")
@@ -352,17 +385,17 @@ def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):
     own = ledger.entries()[0].spend
     before = load_statement(Path("plots/statement.yaml")).evidence.ledger.epsilon_total
     ledger.settle(ledger.reserve(own, None), own.events)
-    told = publish.publish(Path("bundle")).evidence.ledger.epsilon_total
+    told = publish(Path("bundle")).evidence.ledger.epsilon_total
     assert told == ledger.total(own)
     assert before
     assert told > before
-    assert publish.verify(Path("bundle")).evidence.ledger.epsilon_total == told
+    assert verify(Path("bundle")).evidence.ledger.epsilon_total == told
 
 
 def test_a_folder_that_exists_is_left_alone(workspace):
     Path("kept").mkdir()
     with pytest.raises(UserError, match="exists already"):
-        publish.publish(Path("kept"))
+        publish(Path("kept"))
     assert not list(Path("kept").iterdir())
 
 
@@ -371,19 +404,17 @@ def test_a_folder_that_exists_is_left_alone(workspace):
 
 def test_a_private_value_in_what_would_leave_is_caught(workspace):
     charges = Path("data/sample_medical_data.csv").read_text().splitlines()[7].split(",")[-1]
-    change_json(
-        Path("metrics/train.json"), lambda metrics: metrics.update(learning_rate=float(charges))
-    )
+    change_result(TrainResult, Path(), lambda m: m.update(learning_rate=float(charges)))
     refused("`charges` in row 7 is in ")
 
 
 def test_a_private_row_in_what_would_leave_is_caught(workspace, monkeypatch):
     row = Path("data/sample_medical_data.csv").read_text().splitlines()[7]
-    render = report.render
+    fill = report.fill
 
-    def with_an_example(template, *arguments, **named):
-        text = render(template, *arguments, **named)
+    def with_an_example(template, **values):
+        text = fill(template, **values)
         return f"{text}\n{row}\n" if template == "report.md" else text
 
-    monkeypatch.setattr(publish, "render", with_an_example)
+    monkeypatch.setattr(report, "fill", with_an_example)
     refused(r"the whole row in row 7 is in report\.md")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WORKSPACE = "workspace"
 
 # A line fits into 100 columns if a revision's name takes no more than these.
-LONGEST_NAME = 24
+LONGEST_NAME = 21
 
 HEAD = ("revision", "accuracy", "base rate", "log loss", "ε", "ε of all runs")
 
@@ -87,7 +87,10 @@ def result_at(kind: type[Kind], name: str) -> Kind:
             f"--rev {name}: {kind.path} is not part of it. Name a revision in which a run was "
             "committed."
         )
-    return kind.of(json.loads(text))
+    try:
+        return kind.of(json.loads(text))
+    except UserError as error:
+        raise UserError(f"--rev {name}: {error}") from None
 
 
 def table(tests: Mapping[str, EvaluateResult]) -> list[str]:

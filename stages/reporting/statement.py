@@ -153,10 +153,6 @@ class Utility(_Part):
     confusion_matrix: list[list[float]]
     subgroups: list[dict[str, str]]
 
-    def noise_in(self, figure: str) -> float | None:
-        """Return ± of a figure; None if it is exact."""
-        return (self.interval or {}).get(figure)
-
 
 class Account(_Part):
     """What all runs on record about the same people had spent when this one had ended."""

@@ -15,7 +15,7 @@ from stages.reporting import words
 TEMPLATES = Path(__file__).parent / "templates"
 
 # What Markdown, or GitHub's kind of it, would take for its own inside a line.
-_MARKDOWN = re.compile(r"[\\`*\[\]<&|~$]|(?<!\w)_|_(?!\w)")
+_MARKDOWN = re.compile(r"[\\`*\[\]<&|~$]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def fill(name: str, **values: Any) -> str:

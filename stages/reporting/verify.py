@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.errors import UserError
 from stages.evaluation.metrics import metrics_of
+from stages.files import read_json
 from stages.model.files import load_model
 from stages.privacy.attack import figures_of
 from stages.privacy.events import DiscreteLaplace, Event, Steps
@@ -94,6 +95,7 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
         return
     schema = Schema.load(folder / "model/schema.json")
     run = Run.read(folder, schema, statement.evidence.parameters)
+    yield from _other_headlines(run, folder)
     yield from mixtures(run, folder / "model")
     yield from _differences(statement, run)
     yield from _wrong_figures(statement.evidence)
@@ -111,6 +113,12 @@ def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} does not belong to it"
         elif found[name] != stated[name]:
             yield f"{name} was changed"
+
+
+def _other_headlines(run: Run, folder: Path) -> Iterator[str]:
+    for result in (run.train, run.test):
+        if read_json(folder / result.path) != result.content:
+            yield f"{result.path} does not begin with what follows from its evidence"
 
 
 def _differences(statement: Statement, run: Run) -> Iterator[str]:

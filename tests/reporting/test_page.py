@@ -3,14 +3,23 @@
 A check that runs on any machine; `test_browser.py` looks at the page in a real browser.
 """
 
-import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from stages.evaluation.result import EvaluateResult
+from stages.reporting.drawings import PICTURES
+from stages.reporting.page import page
+from stages.reporting.run import Run
+from stages.reporting.statement import load_statement, make_statement
+from stages.reporting.templates import fill
+from stages.tabular.schema import Schema
+from stages.training.result import TrainResult
 
 # WCAG 2.2: 4.5 for text (1.4.3), 3 for lines and marks of a picture (1.4.11).
 TEXT_CONTRAST, MARK_CONTRAST = 4.5, 3.0
@@ -172,8 +181,8 @@ def test_a_page_with_a_fault_is_seen(html, old, new, told):
 @pytest.fixture(scope="module")
 def told(released):
     read = {
-        name: json.loads((released / f"metrics/{name}.json").read_text())
-        for name in ("train", "evaluate")
+        "train": TrainResult.read(released).model_dump(mode="json"),
+        "evaluate": EvaluateResult.read(released).model_dump(mode="json"),
     }
     statement = yaml.safe_load((released / "plots/statement.yaml").read_text())
     return SimpleNamespace(**read, statement=statement, evidence=statement["evidence"])
@@ -219,8 +228,16 @@ def test_page_and_markdown_tell_the_numbers_of_the_statement(released, html, tol
         ["ε of the model and its curves", f"{training['epsilon']:.4f}"],
         ["noise multiplier σ: noise over C", f"{training['noise_multiplier']:.4f}"],
         ["steps", str(training["steps"])],
-        ["accuracy", f"{utility['accuracy']:.4f}", f"{utility['interval']['accuracy']:.4f}"],
-        ["roc auc", f"{utility['roc_auc']:.4f}", f"{utility['interval']['roc_auc']:.4f}"],
+        [
+            "accuracy",
+            f"{utility['figures']['accuracy']:.4f}",
+            f"{utility['interval']['accuracy']:.4f}",
+        ],
+        [
+            "roc auc",
+            f"{utility['figures']['roc_auc']:.4f}",
+            f"{utility['interval']['roc_auc']:.4f}",
+        ],
         [
             "all runs on record, this one included",
             f"{told.evidence['ledger']['epsilon_total']:.4f}",
@@ -249,11 +266,50 @@ def test_what_an_attacker_finds_is_never_told_too_small(html, told):
 
 
 def test_the_first_sentence_is_for_patients(html, told):
-    first, second = (element.text for element in Elements(html).named("p")[:2])
+    first, second = (" ".join(element.text.split()) for element in Elements(html).named("p")[:2])
     assert first.startswith("Whether or not you are in this table changes what anyone can learn")
     assert "at most a factor of 34:" in first  # e^3.5 = 33.1, rounded up
     assert "1 in 100,000" in first
     assert "at most 66 times in 100" in second  # (1 + 0.318) / 2, rounded up
+
+
+# --- what a schema says --------------------------------------------------------------------------
+
+NASTY = [
+    "*a* _b_ **c** __d__ ~~e~~ a_b__c",
+    "a | b",
+    "<script>alert(1)</script> & <b>",
+    "[a](https://example.org) ![b](https://example.org/b.png) <x@example.org>",
+    "`code` \\ back",
+    "$5 to $10",
+    "name: {{ value }} - 'x' \"y\" # z",
+]
+
+
+def report_that_says(released, text):
+    """Return statement and page of the run, with a text as name and description of a column."""
+    statement = load_statement(released / "plots/statement.yaml")
+    schema = Schema.load(next((released / "data").glob("*.schema.json")))
+    first, *others = schema.fields
+    planted = first.model_copy(update={"name": text, "description": text})
+    schema = schema.model_copy(update={"fields": (planted, *others)})
+    run = Run.read(released, schema, statement.evidence.parameters)
+    statement = make_statement(run)
+    markdown = fill("report.md", run=run, statement=statement, plots="")
+    return statement, page(markdown, dict.fromkeys(PICTURES, ()))
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_text_of_the_schema_is_told_as_it_is_whatever_it_would_mean(released, text):
+    statement, html = report_that_says(released, text)
+    assert f"the columns {text}, " in statement.deployment.dp_variant.data_domain
+    assert [text, text] in [row[:2] for row in cells(html)]
+    assert not {"script", "em", "code", "img"} & {element.tag for element in Elements(html).all}
+
+
+@pytest.mark.parametrize("text", NASTY[:1])
+def test_a_text_that_means_something_else_is_seen(text):
+    assert [text, text] not in cells(page(f"# t\n\n## c\n\n| | |\n|-|-|\n|{text}|{text}|", {}))
 
 
 # --- a simulation --------------------------------------------------------------------------------

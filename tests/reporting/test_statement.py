@@ -1,12 +1,14 @@
 """The statement keeps its shape, and whatever is out of shape is refused."""
 
 import copy
+import tomllib
 
 import pytest
 import yaml
 
 from stages.errors import UserError
-from stages.reporting.statement import load_statement
+from stages.reporting.statement import VERSION, load_statement
+from tests.conftest import ROOT
 
 # The sections that a record of OpenDP's deployments registry has, as of its template of 2026.
 REGISTRY = {
@@ -43,7 +45,7 @@ def put(content, path, value):
     *outer, last = path.split(".")
     for key in outer:
         content = content[int(key) if key.isdigit() else key]
-    content[last] = value
+    content[int(last) if last.isdigit() else last] = value
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,11 @@ def put(content, path, value):
         ("evidence.training.history.0.steps.sample_rate", 2),
         ("evidence.training.history.0.steps.steps", 0),
         ("evidence.training.history.0.steps.noise_multiplier", 0),
+        ("evidence.training.history.0.steps.surprise", 1),
+        ("evidence.training.history.0", {"steps": {}, "more": {}}),
+        ("evidence.testing.spend.0", {"unheard_of": {"epsilon": 1.0}}),
+        ("evidence.testing.spend.0.discrete_laplace.epsilon", -1),
+        ("evidence.parameters.test_fraction", 1),
         ("evidence.training.surprise", 1),
         ("evidence.attack.test_figures", {"advantage": 1.5}),
         ("deployment.privacy_loss.privacy_parameters.delta", 1),
@@ -75,4 +82,19 @@ def test_what_is_missing_is_refused_by_name(content, tmp_path, path):
     planted = {key: value for key, value in content.items() if key != path}
     (tmp_path / "statement.yaml").write_text(yaml.safe_dump(planted))
     with pytest.raises(UserError, match=path):
+        load_statement(tmp_path / "statement.yaml")
+
+
+def test_it_bears_the_version_of_the_package(content):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert content["version"] == VERSION == project["version"]
+
+
+@pytest.mark.parametrize("version", [None, "0.1.0", "0.3.0"])
+def test_a_statement_of_another_version_is_refused_by_it(content, tmp_path, version):
+    planted = {**content, "version": version}
+    if version is None:  # as version 0.1.0 wrote it
+        del planted["version"]
+    (tmp_path / "statement.yaml").write_text(yaml.safe_dump(planted))
+    with pytest.raises(UserError, match=f"made by version {version or '0.1.0'} of this pipeline"):
         load_statement(tmp_path / "statement.yaml")
