@@ -14,7 +14,7 @@ from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.model.files import CONTENTS, SUMS
-from stages.reporting import report
+from stages.reporting import report, templates
 from stages.reporting.bundle import publish, without_commits
 from stages.reporting.contents import hashes_of
 from stages.reporting.drawings import PICTURES
@@ -410,7 +410,7 @@ def test_a_private_value_in_what_would_leave_is_caught(workspace):
 
 def test_a_private_row_in_what_would_leave_is_caught(workspace, monkeypatch):
     row = Path("data/sample_medical_data.csv").read_text().splitlines()[7]
-    fill = report.fill
+    fill = templates.fill
 
     def with_an_example(template, **values):
         text = fill(template, **values)

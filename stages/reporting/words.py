@@ -1,17 +1,9 @@
 """How numbers are written in the report."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from stages.evaluation.result import EvaluateResult
-from stages.tabular.schema import Field
-
-MISSING = {
-    "drop": "; rows without it are left out",
-    "midpoint": "; if missing, the middle of these, marked as missing",
-    "category": "; or missing",
-}
 
 
 def number(value: float | str | None, form: str, missing: str = "none") -> str:
@@ -48,32 +40,10 @@ def up(share: float) -> str:
     return f"{math.ceil(1000 * share) / 10:.1f}"
 
 
-def domain(field: Field, classes: Sequence[str]) -> str:
-    """Return what values a field may have."""
-    return _domain(field.model_dump(mode="json"), classes)
-
-
-def _domain(field: Mapping[str, Any], classes: Sequence[str]) -> str:
-    if field["role"] == "id":
-        return "whose row it is; not read by the model"
-    if field["role"] == "ignored":
-        return "not read"
-    policy = MISSING.get(field["missing"], "")
-    if field["role"] == "label":
-        return "the label: " + " or ".join(classes) + policy
-    limits = field["constraints"]
-    if "enum" in limits:
-        other = ", or any other" if field["other"] else ""
-        return ", ".join(limits["enum"]) + other + policy
-    scale = ", by its logarithm" if field["transform"] else ""
-    return f"{limits['minimum']:g} to {limits['maximum']:g}{scale}{policy}"
-
-
 FILTERS = {
     "number": number,
     "odds": odds,
     "factor": factor,
     "right": right,
     "up": up,
-    "domain": domain,
 }

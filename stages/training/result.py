@@ -105,6 +105,7 @@ class TrainResult(Result, Promise):
         """
         return ((self.ledger[0].run or "simulated")[:8],)
 
+    @property
     def record(self) -> Record:
         """The one entry of the ledger that the training is."""
         return self.ledger[0]

@@ -4,7 +4,6 @@ A check that runs on any machine; `test_browser.py` looks at the page in a real 
 """
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from types import SimpleNamespace
