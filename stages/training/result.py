@@ -97,13 +97,13 @@ class TrainResult(Result, Promise):
         return self.parent is not None and self.parent.table_changed
 
     @property
-    def run(self) -> tuple[str]:
+    def run(self) -> list[str]:
         """The beginning of the training's id in the ledger; a list, of which DVC makes no metric.
 
         The stages that read the model depend on it: a dependency on the model's folder would be a
         wide column of hashes in `dvc exp show`.
         """
-        return ((self.ledger[0].run or "simulated")[:8],)
+        return [(self.record.run or "simulated")[:8]]
 
     @property
     def record(self) -> Record:
