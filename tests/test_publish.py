@@ -14,12 +14,12 @@ from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.model.files import CONTENTS, SUMS
-from stages.reporting import report, templates
 from stages.reporting.bundle import publish, without_commits
 from stages.reporting.contents import hashes_of
 from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
 from stages.reporting.statement import load_statement, make_statement
+from stages.reporting.templates import fill
 from stages.reporting.verify import verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
@@ -410,11 +410,10 @@ def test_a_private_value_in_what_would_leave_is_caught(workspace):
 
 def test_a_private_row_in_what_would_leave_is_caught(workspace, monkeypatch):
     row = Path("data/sample_medical_data.csv").read_text().splitlines()[7]
-    fill = templates.fill
 
     def with_an_example(template, **values):
         text = fill(template, **values)
         return f"{text}\n{row}\n" if template == "report.md" else text
 
-    monkeypatch.setattr(report, "fill", with_an_example)
+    monkeypatch.setattr("stages.reporting.report.fill", with_an_example)
     refused(r"the whole row in row 7 is in report\.md")

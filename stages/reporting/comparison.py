@@ -9,7 +9,7 @@ from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.reporting.figures import save
 from stages.reporting.utility import privacy_utility
-from stages.reporting.words import with_noise
+from stages.reporting.words import number, with_noise
 from stages.results import Result
 from stages.training.result import TrainResult
 from stages.versions import commit_of, file_at
@@ -109,8 +109,8 @@ def _cells(name: str, test: EvaluateResult) -> tuple[str, ...]:
         with_noise(test, "accuracy", ".1%"),
         f"{test.base_rate:.1%}",
         with_noise(test, "loss", ".3f"),
-        _number(test.epsilon_overall, "none"),
-        _number(test.epsilon_total, "not told"),
+        number(test.epsilon_overall, ".4g"),
+        number(test.epsilon_total, ".4g", "not told"),
     )
 
 
@@ -121,10 +121,6 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _number(value: float | None, missing: str) -> str:
-    return missing if value is None else f"{value:.4g}"
 
 
 def draw(tests: Mapping[str, EvaluateResult], path: Path) -> None:

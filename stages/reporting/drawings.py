@@ -21,7 +21,7 @@ from stages.reporting.figures import BLUE, GREY, ORANGE, SHADES, SIDE, picture, 
 from stages.reporting.run import Run
 from stages.reporting.svg import to_svg
 from stages.reporting.words import with_noise
-from stages.training.curves import Epochs, ending, reach, smoothed
+from stages.training.curves import ending, reach, smoothed
 
 FEW = 3  # classes whose numbers and names have room side by side
 
@@ -51,17 +51,15 @@ def _picture(run: Run, drawings: Sequence["Drawing"]) -> Figure:
 
 def loss(run: Run, axes: Axes) -> None:
     """Training loss by epoch, with a band of ±2 standard deviations of the noise."""
-    _curve(run, axes, "loss")
+    _curve(run, axes, "loss", ".2f")
     axes.set_ylim(bottom=0)
-    set_title(axes, f"Training loss ends at {_last(run.epochs, 'loss', '.2f')}")
     axes.set_ylabel("mean cross entropy (nats)")
 
 
 def accuracy(run: Run, axes: Axes) -> None:
     """Training accuracy by epoch, with a band of ±2 standard deviations of the noise."""
-    _curve(run, axes, "accuracy", scale=100)
+    _curve(run, axes, "accuracy", ".0%", scale=100)
     axes.set_ylim(0, 100)
-    set_title(axes, f"Training accuracy ends at {_last(run.epochs, 'accuracy', '.0%')}")
     axes.set_ylabel("rows classified right (%)")
 
 
@@ -233,7 +231,7 @@ PICTURES: dict[str, tuple[Drawing, ...]] = {
 }
 
 
-def _curve(run: Run, axes: Axes, name: str, scale: float = 1) -> None:
+def _curve(run: Run, axes: Axes, name: str, form: str, scale: float = 1) -> None:
     x = np.array([row["epoch"] for row in run.epochs])
     mean, noise = (scale * values for values in smoothed(run.epochs, name))
     axes.fill_between(
@@ -242,17 +240,14 @@ def _curve(run: Run, axes: Axes, name: str, scale: float = 1) -> None:
     released = scale * np.array([row[name] for row in run.epochs])
     axes.plot(x, released, ".", color=BLUE, alpha=0.35, markersize=5)
     axes.plot(x, mean, color=BLUE)
+    value, deviation = ending(run.epochs, name)
+    set_title(axes, f"Training {name} ends at {value:{form}} ± {2 * deviation:{form}}")
     width, declared = 2 * reach(run.epochs) + 1, run.parameters.train_size
     rows = "all training rows" if declared is None else f"n ≈ {declared:,}"
     line = f"line: mean of {width}, band: ±2 sd" if width > 1 else "band: ±2 sd of the noise"
     axes.set_xlabel(f"epoch ({rows}; {line})")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _mark(axes, run.train.no_guarantee)
-
-
-def _last(epochs: Epochs, name: str, form: str) -> str:
-    value, noise = ending(epochs, name)
-    return f"{value:{form}} ± {2 * noise:{form}}"
 
 
 def _diagonal(axes: Axes, x: float, y: float, name: str, ha: str = "left") -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,17 @@ def _in_markdown(value: Any) -> Markup:
     return Markup(_MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split())))
 
 
-def _in_yaml(value: Any) -> str:
+def _in_yaml(value: Any) -> Markup:
     """Return a value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
-    return text.removesuffix("...\n").strip()
+    return Markup(text.removesuffix("...\n").strip())
 
 
-def _environment(
-    finalize: Callable[[Any], Any] | None = None, *, autoescape: bool = True
-) -> jinja2.Environment:
+def _environment(finalize: Callable[[Any], Any] | None) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         finalize=finalize,
-        autoescape=autoescape,
+        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -52,8 +50,9 @@ def _environment(
     return environment
 
 
-_ENVIRONMENTS: Mapping[str, jinja2.Environment] = {
-    ".html": _environment(),
+# By the kind of template, what makes a value harmless there.
+_ENVIRONMENTS = {
+    ".html": _environment(None),
     ".md": _environment(_in_markdown),
-    ".yaml": _environment(_in_yaml, autoescape=False),
+    ".yaml": _environment(_in_yaml),
 }

@@ -1,7 +1,7 @@
 """How numbers are written in the report."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stages.evaluation.result import EvaluateResult
 
@@ -40,10 +40,6 @@ def up(share: float) -> str:
     return f"{math.ceil(1000 * share) / 10:.1f}"
 
 
-FILTERS = {
-    "number": number,
-    "odds": odds,
-    "factor": factor,
-    "right": right,
-    "up": up,
+FILTERS: Mapping[str, Callable[..., str]] = {
+    function.__name__: function for function in (number, odds, factor, right, up)
 }
