@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pyarrow.csv as arrow_csv
 import pytest
 from hypothesis import given, settings
@@ -80,6 +81,50 @@ def test_columns_of_python_objects_will_do(classifier, patients):
     np.testing.assert_array_equal(
         classifier.predict_proba(frame), classifier.predict_proba(patients)
     )
+
+
+def test_a_pandas_frame_gives_what_its_columns_give(classifier, patients):
+    frame = patients.to_pandas()
+    frame.index = frame.index[::-1] * 10
+    expected = classifier.predict_proba(patients)
+    np.testing.assert_array_equal(classifier.predict_proba(frame), expected)
+    assert classifier.predict(frame).tolist() == classifier.predict(patients).tolist()
+
+
+def test_predictions_come_as_a_frame_that_keeps_the_index(classifier, patients):
+    frame = patients.to_pandas().set_index(pd.RangeIndex(13380, 0, -10, name="bed"))
+    predicted = classifier.predict_frame(frame)
+    pd.testing.assert_index_equal(predicted.index, frame.index)
+    assert predicted.columns.tolist() == ["label", "probability", *classifier.classes_]
+    np.testing.assert_array_equal(
+        predicted[classifier.classes_.tolist()], classifier.predict_proba(patients)
+    )
+    assert predicted["label"].tolist() == classifier.predict(patients).tolist()
+    pd.testing.assert_frame_equal(
+        classifier.predict_frame(patients), predicted.reset_index(drop=True)
+    )
+
+
+def test_ids_are_in_the_frame_too(tmp_path):
+    age = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 9}}
+    schema = schema_of(tmp_path, {"name": "who", "type": "string", "role": "id"}, age)
+    classifier = load(save_untrained(tmp_path / "model", schema))
+    rows = pd.DataFrame({"who": ["x", "x"], "age": [1, 2]}, index=["first", "second"])
+    assert classifier.predict_frame(rows)["who"].to_dict() == {"first": "x", "second": "x"}
+
+
+@pytest.mark.parametrize(
+    "columns", [{"age": [1, "x"]}, {"age": [1], "sex": ["male", "male"]}], ids=["types", "lengths"]
+)
+def test_columns_that_are_no_table_are_refused(classifier, columns):
+    with pytest.raises(UserError, match="the table: expected columns of one type each"):
+        classifier.predict_proba(columns)
+
+
+def test_the_command_needs_no_pandas():
+    code = "import sys, stages.predict; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout == b"False\n"
 
 
 def test_the_command_prints_what_python_gives(model, classifier, patients, tmp_path):

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -188,18 +187,17 @@ def parse_message(
     """Return the message about CSV that cannot be parsed; a stream cannot be read again."""
     if "Empty CSV" in str(error):
         return no_rows_message(path)
-    width, ragged = _ragged_lines(str(path), delimiter) if readable_again else (0, [])
+    header, ragged = _ragged_lines(str(path), delimiter) if readable_again else ([], [])
     if not ragged:
         return (
             f"{path}: expected values separated by {delimiter!r}, but: {error}. Mend the place it "
             "names."
         )
-    header = _first_line(str(path))
-    if width == 1 and (advice := _other_delimiter(header)):
-        return f"{path}: line 1 is {_shown(header)}: {advice}"
+    if len(header) == 1 and (advice := _other_delimiter(header[0])):
+        return f"{path}: line 1 is {_shown(header[0])}: {advice}"
     return "\n".join(
         [
-            f"{path}: expected {width} cells in each line, as in the header, but found",
+            f"{path}: expected {len(header)} cells in each line, as in the header, but found",
             *map(_line, ragged),
             f"Mend these lines; a cell that contains {delimiter!r} or a quote belongs in double "
             "quotes.",
@@ -222,14 +220,8 @@ def _near_miss(name: str, candidates: Sequence[str]) -> str:
     return f" (is {_shown(spellings[near[0]])} meant?)" if near else ""
 
 
-def _first_line(path: str | Path) -> str:
-    with pa.input_stream(path) as file:
-        start: bytes = file.read(_SHOWN_CHARACTERS * 4)
-    return start.decode("utf-8", "replace").splitlines()[0]
-
-
-def _ragged_lines(path: str | Path, delimiter: str) -> tuple[int, list[tuple[int, str]]]:
-    """Return the header's width and the first (line, text) of other widths.
+def _ragged_lines(path: str, delimiter: str) -> tuple[list[str], list[tuple[int, str]]]:
+    """Return the header and the first (line, text) of other widths.
 
     A second, slower parser, for the message alone. (pyarrow's own handler of invalid rows prints a
     traceback if such a row is not UTF-8.)
@@ -240,15 +232,15 @@ def _ragged_lines(path: str | Path, delimiter: str) -> tuple[int, list[tuple[int
     ) as file:
         records = (record for record in csv.reader(file, delimiter=delimiter) if record)
         try:
-            width = len(next(records, []))
+            header = next(records, [])
             ragged = (
                 (line, delimiter.join(record))
                 for line, record in enumerate(records, start=2)
-                if len(record) != width
+                if len(record) != len(header)
             )
-            return width, list(islice(ragged, SHOWN_LINES))
+            return header, list(islice(ragged, SHOWN_LINES))
         except csv.Error:
-            return 0, []
+            return [], []
 
 
 def _line(numbered: tuple[int, str | bytes | None]) -> str:

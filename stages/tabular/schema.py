@@ -119,61 +119,51 @@ class Schema(Declared):
         return {name: levels[name] for name in self.report_by}
 
     @pydantic.model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _consistent(self) -> Self:
+        if fault := next(chain(self._faults_of_fields(), self._faults_of_references()), None):
+            raise ValueError(fault)
+        return self
+
+    def _faults_of_fields(self) -> Iterator[str]:
         if twice := repeated([field.name for field in self.fields]):
-            raise ValueError(
+            yield (
                 f"each column should be declared once, but {quoted(twice)} is declared again. "
                 "Remove or rename one of them"
             )
         labels = [field.name for field in self.fields if isinstance(field, Label)]
         if len(labels) != 1:
-            raise ValueError(
-                'one field should have `"role": "label"`, but '
-                + (f"{quoted(labels)} have it" if labels else "none has it")
-                + ". Mark the one that is to be predicted"
+            have = f"{quoted(labels)} have it" if labels else "none has it"
+            yield (
+                f'one field should have `"role": "label"`, but {have}. Mark the one that is to be '
+                "predicted"
             )
         if not self.features:
-            raise ValueError(
+            yield (
                 "at least one feature is needed to predict the label from, but there is none. "
                 "Declare the other columns"
             )
         ids = [field.name for field in self.fields if isinstance(field, Id)]
         if len(ids) > 1:
-            raise ValueError(
-                f'one field at most should have `"role": "id"`, but {quoted(ids)} have it'
-            )
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _names_features(self) -> Self:
-        features = {feature.name: feature for feature in self.features}
-        for pair in self.interactions:
-            if unknown := [name for name in pair if name not in features]:
-                raise ValueError(
-                    f"`interactions` should be pairs of two features: {quoted(unknown)} is none"
-                )
-            if pair[0] == pair[1]:
-                raise ValueError(
-                    f"`interactions` should be pairs of two features: {quoted(pair)} is one"
-                )
-        groups = {name for name, feature in features.items() if feature.levels}
-        if unknown := [name for name in self.report_by if name not in groups]:
-            raise ValueError(
-                f"`report_by` should name features with an `enum`, but {quoted(unknown)} is none"
-            )
-        if twice := repeated(self.report_by):
-            raise ValueError(f"`report_by` repeats {quoted(twice)}")
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _missing_is_no_value(self) -> Self:
+            yield f'one field at most should have `"role": "id"`, but {quoted(ids)} have it'
         for field in self.read_fields:
             if both := {*field.vocabulary} & {*self.missing_values}:
-                raise ValueError(
+                yield (
                     f"{quoted(sorted(both))} is in `missingValues` and in the `enum` of "
                     f"`{field.name}`: a cell cannot be both. Remove one"
                 )
-        return self
+
+    def _faults_of_references(self) -> Iterator[str]:
+        levels = {feature.name: feature.levels for feature in self.features}
+        for pair in self.interactions:
+            start = "`interactions` should be pairs of two features:"
+            if unknown := [name for name in pair if name not in levels]:
+                yield f"{start} {quoted(unknown)} is none"
+            if pair[0] == pair[1]:
+                yield f"{start} {quoted(pair)} is one"
+        if unknown := [name for name in self.report_by if not levels.get(name)]:
+            yield f"`report_by` should name features with an `enum`, but {quoted(unknown)} is none"
+        if twice := repeated(self.report_by):
+            yield f"`report_by` repeats {quoted(twice)}"
 
 
 def _explanation(mistake: Mistake, content: Any) -> str:
