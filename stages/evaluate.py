@@ -25,9 +25,10 @@ EVALUATIONS = Path("models/evaluations.txt")
 
 
 def main() -> None:
-    params, prepared = load_params(), Prepared.open()
+    params = load_params()
     threadpool_limits(1)  # more threads hurt on a busy machine
     model, description = load_model(CLASSIFIER)
+    prepared = Prepared.open()
     counted = count(model, prepared)
     if params.exact_metrics:
         promise = no_promise("exact_metrics is on: ε does not cover these figures")

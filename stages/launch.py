@@ -1,17 +1,22 @@
-"""Run a stage in one process or, under torchrun, in several: `python -m stages.launch 4 train`."""
+"""Run a stage in one process or, under torchrun, in several."""
 
 import logging
 import os
 import runpy
 import sys
 
+from stages.commands import new_parser
+
 
 def main() -> None:
-    processes, stage = sys.argv[1:]
-    module = f"stages.{stage}"
+    parser = new_parser(__doc__, "python -m stages.launch 4 train")
+    parser.add_argument("processes", help="how many work together, from 1")
+    parser.add_argument("stage", help="train, or another module of stages")
+    arguments = parser.parse_args()
+    module = f"stages.{arguments.stage}"
     # Whatever is no number above 1 is left for the stage to complain about.
-    if processes.isdecimal() and int(processes) > 1:
-        _torchrun(int(processes), module)
+    if arguments.processes.isdecimal() and int(arguments.processes) > 1:
+        _torchrun(int(arguments.processes), module)
     else:
         sys.argv = [module]
         runpy.run_module(module, run_name="__main__")

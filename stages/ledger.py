@@ -1,6 +1,6 @@
 """Look at the privacy ledger and mend it.
 
-Without a command: runs and totals for each table of people, and what one more run would cost.
+Without a command: runs and totals for each table of people, and the price of another run.
 """
 
 from argparse import Namespace
@@ -47,8 +47,7 @@ def _plan(arguments: Namespace) -> None:
 
 
 def _rebuild(_: Namespace) -> None:
-    ledger = Ledger()
-    added = rebuild(ledger)
+    added = rebuild(ledger := Ledger())
     print(f"entered {added} runs that were missing; the ledger has {len(ledger.entries())} now")
 
 
@@ -59,25 +58,20 @@ def _strike(arguments: Namespace) -> None:
 
 def _export(arguments: Namespace) -> None:
     export(Ledger().some_entries(), arguments.file)
-    print(f"wrote {arguments.file}")
 
 
 def _figure(arguments: Namespace) -> None:
     params, (people, *_) = load_params(), by_people(Ledger().some_entries())
     totals = running_totals(people, params.target_delta)
     save(running_total(totals, params.target_delta, params.privacy_budget), arguments.file)
-    print(f"drew {len(people)} entries into {arguments.file}")
 
 
 SWEEP = {"action": "append", "default": [], "metavar": "NAME=VALUE,…", "help": "as of dvc exp run"}
+STRIKE = {"number": {"type": int}, "--reason": {"required": True, "help": "stays on record"}}
 COMMANDS: dict[str, Any] = {
     "plan": (_plan, "price runs before they are made: the total after each", {"-S": SWEEP}),
     "rebuild": (_rebuild, "enter what commits and experiments tell of", {}),
-    "strike": (
-        _strike,
-        "let an entry no longer count; the reason stays on record",
-        {"number": {"type": int}, "--reason": {"required": True, "help": "stays on record"}},
-    ),
+    "strike": (_strike, "let an entry no longer count", STRIKE),
     "export": (_export, "write all entries", {"file": {"type": Path, "help": ".csv or .json"}}),
     "figure": (_figure, "draw the running total", {"file": {"type": Path, "help": ".png"}}),
 }

@@ -1,5 +1,6 @@
 """What more than one test file needs: a project folder of its own, and the commands run in it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,13 +39,13 @@ class Project:
     def __init__(self, folder):
         self.folder = folder
 
-    def run(self, *command, expect=0):
+    def run(self, *command, expect=0, env=None):
         """Run `command` in the project, check its exit status, return stdout and stderr as text."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, **ENVIRONMENT, "PATH": path},
+            env={**os.environ, **ENVIRONMENT, "PATH": path, **(env or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -97,6 +98,12 @@ def copy_project(folder):
         elif source.exists():
             shutil.copy(source, folder / name)
     return Project(folder)
+
+
+def told(project, name):
+    """What a metrics file of a project rests on."""
+    (evidence,) = json.loads((project.folder / f"metrics/{name}.json").read_text())["evidence"]
+    return evidence
 
 
 def reseal(folder):

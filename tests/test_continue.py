@@ -8,7 +8,7 @@ import pytest
 from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.privacy.history import total_epsilon
-from tests.conftest import commit_all, copy_project
+from tests.conftest import commit_all, copy_project, told
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ def assert_within(metrics, target):
 
 def test_each_way_to_run_counts_the_past_and_goes_on_where_it_ended(fresh):
     continue_to(fresh, 2, "first", "--name=second")
-    metrics = json.loads((fresh.folder / "metrics/train.json").read_text())
+    metrics = told(fresh, "train")
     assert_within(metrics, 2)
     assert metrics["parent"]["commit"] == head(fresh, "first")
     assert metrics["parent"]["checkpoint"].endswith(".dir")
     assert metrics["parent"]["data_changed"] is False
-    first = json.loads(fresh.run("git", "show", "first:metrics/train.json"))
+    first = json.loads(fresh.run("git", "show", "first:metrics/train.json"))["evidence"][0]
     assert metrics["activation"] == first["activation"]
     with (fresh.folder / "plots/training.csv").open() as file:
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5, 6]
@@ -66,7 +66,7 @@ def test_each_way_to_run_counts_the_past_and_goes_on_where_it_ended(fresh):
     fresh.finish_queue()
     for name, target in (("third", 3.5), ("fourth", 5)):
         fresh.run("dvc", "exp", "apply", name)
-        assert_within(json.loads((fresh.folder / "metrics/train.json").read_text()), target)
+        assert_within(told(fresh, "train"), target)
 
 
 def test_a_second_identical_run_restores_and_spends_nothing(fresh):
@@ -140,10 +140,10 @@ def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh):
     table = fresh.folder / "data/sample_medical_data.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
     continue_to(fresh, 2, "first")
-    metrics = json.loads((fresh.folder / "metrics/train.json").read_text())
+    metrics = told(fresh, "train")
     assert metrics["parent"]["data_changed"] is True
     # An edited row may have been in training before and be in testing now: both count for it.
-    tested = json.loads((fresh.folder / "metrics/evaluate.json").read_text())
+    tested = told(fresh, "evaluate")
     assert tested["epsilon_overall"] == metrics["epsilon"] + tested["epsilon"]
     entries = Ledger(fresh.folder / "privacy-ledger.sqlite").entries()
     contents = {entry.spend.fingerprint for entry in entries}
@@ -162,7 +162,7 @@ def test_the_ledger_is_rebuilt_from_commits_and_experiments(fresh):
     assert "runs that were missing" in fresh.run("python", "-m", "stages.ledger", "rebuild")
     rebuilt = {entry.run: entry.spend for entry in Ledger(path).entries()}
     assert rebuilt == {run: original[run] for run in rebuilt}
-    kept = json.loads(fresh.run("git", "show", "HEAD:metrics/train.json"))
+    kept = json.loads(fresh.run("git", "show", "HEAD:metrics/train.json"))["evidence"][0]
     assert kept["ledger"][0]["run"] in rebuilt
     assert "entered 0 runs" in fresh.run("python", "-m", "stages.ledger", "rebuild")
 

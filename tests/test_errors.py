@@ -1,10 +1,8 @@
 """Mistakes of the user, made for real: one message, exit status 1, nothing left behind."""
 
-import json
-
 import pytest
 
-from tests.conftest import copy_project
+from tests.conftest import copy_project, told
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_a_misspelt_parameter_is_corrected(project):
 @pytest.mark.parametrize(
     ("stage", "missing"),
     [
-        ("train", "data/prepared/train_features.npy"),
+        ("train", "data/prepared/about.json"),
         ("evaluate", "models/classifier"),
         ("plot", "metrics/train.json"),
     ],
@@ -107,7 +105,7 @@ def test_a_run_that_is_not_private_says_so_in_its_metrics(prepared, tmp_path):
     original = (prepared.folder / "params.yaml").read_text()
     prepared.set(simulation_seed=1, epochs=2)
     assert "no privacy guarantee" in prepared.stage("train")
-    metrics = json.loads((prepared.folder / "metrics/train.json").read_text())
+    metrics = told(prepared, "train")
     assert metrics["epsilon"] is None
     assert metrics["no_guarantee"] == "simulation_seed is set"
     (prepared.folder / "params.yaml").write_text(original)

@@ -1,9 +1,10 @@
 """`processes` in params.yaml: the train stage under torchrun, as its user sees it."""
 
-import json
 import sys
 
 import pytest
+
+from tests.conftest import told
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def launch(project, processes, expect=0):
 
 
 def train_metrics(project):
-    return json.loads((project.folder / "metrics/train.json").read_text())
+    return told(project, "train")
 
 
 def test_several_processes_are_one_run_with_one_epsilon(prepared):

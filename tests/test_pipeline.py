@@ -7,13 +7,17 @@ import json
 import pytest
 
 from stages.training.curves import ending, from_csv
-from tests.conftest import commit_all, copy_project
+from tests.conftest import commit_all, copy_project, told
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
+    return default_run(tmp_path_factory.mktemp("clone"))
+
+
+def default_run(folder):
     """A repository in which the default run has been made and committed."""
-    project = copy_project(tmp_path_factory.mktemp("clone") / "project")
+    project = copy_project(folder / "project")
     project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "clone")
     project.run("dvc", "repro")
@@ -21,20 +25,16 @@ def clone(tmp_path_factory):
     return project
 
 
-def metrics(project, stage):
-    return json.loads((project.folder / f"metrics/{stage}.json").read_text())
-
-
 def digest(project, path="models/classifier/weights.safetensors"):
     return hashlib.sha256((project.folder / path).read_bytes()).hexdigest()
 
 
 def test_a_run_leaves_model_metrics_and_plots(clone):
-    train, test = metrics(clone, "train"), metrics(clone, "evaluate")
+    train, test = told(clone, "train"), told(clone, "evaluate")
     assert 0.99 * 3.5 < train["epsilon"] <= 3.5
     assert test["epsilon_overall"] == 3.5
     # On every split of the sample the classifier that only looks at `smoker` reaches 0.9.
-    assert test["accuracy"] > 0.85
+    assert test["figures"]["accuracy"] > 0.85
     for name in ("training", "confusion_matrix", "roc", "calibration"):
         assert (clone.folder / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
     with (clone.folder / "plots/training.csv").open() as file:
@@ -42,7 +42,7 @@ def test_a_run_leaves_model_metrics_and_plots(clone):
     for name in ("accuracy", "loss"):
         assert ending(epochs, name) == (train[name], train[f"{name}_noise"])
     epsilons = [epoch["epsilon"] for epoch in epochs]
-    assert len(epsilons) == metrics(clone, "train")["steps"]
+    assert len(epsilons) == told(clone, "train")["steps"]
     assert epsilons == sorted(epsilons)
     assert epsilons[-1] == train["epsilon"]
 
@@ -83,11 +83,53 @@ def test_an_experiment_meets_its_epsilon(clone, epsilon):
         "-S",
         f"target_epsilon={epsilon}",
     )
-    train = metrics(clone, "train")
+    train = told(clone, "train")
     assert 0.97 * float(epsilon) < train["epsilon"] <= float(epsilon)
-    assert metrics(clone, "evaluate")["epsilon_overall"] <= float(epsilon)
+    assert told(clone, "evaluate")["epsilon_overall"] <= float(epsilon)
     assert "target_epsilon" in clone.run("dvc", "params", "diff")
-    assert "epsilon_overall" in clone.run("dvc", "metrics", "diff")
+    assert "test_accuracy" in clone.run("dvc", "metrics", "diff")
+
+
+# What a reader of DVC's own tables has: their columns are cut or wrapped beyond this width.
+WIDTH = 120
+
+
+@pytest.fixture(scope="module")
+def experimented(tmp_path_factory):
+    """A clone with the default run and two experiments."""
+    project = default_run(tmp_path_factory.mktemp("experimented"))
+    for name, epsilon in (("more-private", 1), ("in-between", 2)):
+        project.run("dvc", "exp", "run", "--name", name, "-S", f"target_epsilon={epsilon}")
+    return project
+
+
+def tables_of(project):
+    env = {"COLUMNS": str(WIDTH)}
+    yield project.run("dvc", "metrics", "show", env=env)
+    yield project.run("dvc", "metrics", "diff", env=env)
+    yield project.run("dvc", "params", "diff", env=env)
+    yield project.run("dvc", "exp", "show", "--only-changed", "--no-pager", env=env)
+
+
+def is_readable(table):
+    """Whether no line is wider than a screen, no column is left out and no cell is cut."""
+    return "…" not in table and all(len(line) <= WIDTH for line in table.splitlines())
+
+
+def test_the_tables_of_dvc_are_readable_after_two_experiments(experimented):
+    metrics, *rest, experiments = tables_of(experimented)
+    assert [table for table in (metrics, *rest, experiments) if not is_readable(table)] == []
+    shown = {"epsilon", "test_accuracy", "test_loss"}
+    assert set(metrics.split("\n")[0].split()) == {"Path", *shown}
+    for name in (*shown, "target_epsilon", "[more-private]", "[in-between]"):
+        assert name in experiments
+
+
+def test_a_table_that_is_cut_is_seen(experimented):
+    (experimented.folder / "metrics/evaluate.json").write_text(
+        json.dumps({f"a_figure_of_the_test_side_{n}": n for n in range(6)})
+    )
+    assert not is_readable([*tables_of(experimented)][-1])
 
 
 def test_experiments_run_elsewhere_and_show_up(clone):

@@ -184,7 +184,7 @@ RESERVE = """
 import sys
 from stages.books.store import Ledger
 from stages.errors import UserError
-from tests.test_ledger import TRAIN
+from tests.books.test_ledger import TRAIN
 sys.stdin.readline()
 try:
     Ledger().reserve(TRAIN, float(sys.argv[1]))
