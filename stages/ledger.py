@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.books.listing import by_people, export, listing, running_totals
-from stages.books.rebuild import rebuild
+from stages.books.rebuild import open_ledger, rebuild
 from stages.books.store import Ledger
 from stages.commands import new_parser, run
 from stages.params import load_params
@@ -31,9 +31,9 @@ def main() -> None:
 
 
 def _show(_: Namespace) -> None:
-    params, entries = load_params(), Ledger().entries()
+    params, entries = load_params(), open_ledger().entries()
     if not entries:
-        print("The privacy ledger is empty. In a fresh clone: python -m stages.ledger rebuild")
+        print("The privacy ledger is empty: no run is on record here.")
     for people in by_people(entries):
         print("\n".join(listing(people, params)))
     if params.train_size is not None and PREPARED.exists():
@@ -52,16 +52,16 @@ def _rebuild(_: Namespace) -> None:
 
 
 def _strike(arguments: Namespace) -> None:
-    Ledger().strike(arguments.number, arguments.reason)
+    open_ledger().strike(arguments.number, arguments.reason)
     print(f"entry {arguments.number} no longer counts: {arguments.reason}")
 
 
 def _export(arguments: Namespace) -> None:
-    export(Ledger().some_entries(), arguments.file)
+    export(open_ledger().some_entries(), arguments.file)
 
 
 def _figure(arguments: Namespace) -> None:
-    params, (people, *_) = load_params(), by_people(Ledger().some_entries())
+    params, (people, *_) = load_params(), by_people(open_ledger().some_entries())
     totals = running_totals(people, params.target_delta)
     save(running_total(totals, params.target_delta, params.privacy_budget), arguments.file)
 

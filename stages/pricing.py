@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from stages.books.listing import counting
-from stages.books.store import Ledger, same_people
+from stages.books.rebuild import open_ledger
+from stages.books.store import same_people
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import Params, load_params, sweep
@@ -32,7 +33,7 @@ def totals_after(runs: Sequence[Params]) -> Iterator[float]:
     """Yield ε of everything about the prepared table's people after each of `runs`, in turn."""
     prepared = Prepared.open()
     source = prepared.source
-    spends = counting(same_people(Ledger().entries(), source.data, source.fingerprint))
+    spends = counting(same_people(open_ledger().entries(), source.data, source.fingerprint))
     for params in runs:
         spends += spends_of(params, prepared)
         yield total_epsilon(spends, params.target_delta)

@@ -1,8 +1,10 @@
 """Other versions of this repository: commits and experiments, and what DVC keeps of them."""
 
+import io
 import os
 import re
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -61,14 +63,54 @@ def commit_of(name: str) -> str | None:
     return next(iter(experiments), commit) or None
 
 
+# In place of a commit's id: the files as they are now.
+WORKSPACE = "workspace"
+
+
 def file_at(commit: str, path: str) -> str | None:
-    """Return a file's text as Git has it at `commit`, or None where it has none."""
-    return _git("show", f"{commit}:{path}") or None
+    """Return a file's text as it is at `commit` or in the workspace, or None where it has none."""
+    return files_at([(commit, path)])[0]
+
+
+def files_at(places: Sequence[tuple[str, str]]) -> list[str | None]:
+    """Return the text of many files, each at its commit and path, by one call of Git."""
+    asked = "".join(f"{commit}:{path}\n" for commit, path in places)
+    told = io.BytesIO(_git_bytes("cat-file", "--batch", given=asked.encode()))
+    return [
+        _workspace_text(path) if commit == WORKSPACE else text
+        for (commit, path), text in zip(places, _texts(told, len(places)), strict=True)
+    ]
+
+
+def _workspace_text(path: str) -> str | None:
+    file = Path(path)
+    return file.read_text("utf-8", errors="replace") if file.is_file() else None
+
+
+def _texts(told: io.BytesIO, count: int) -> Iterator[str | None]:
+    """Read what `git cat-file --batch` printed: `id type size`, the content and a line's end."""
+    for _ in range(count):
+        head = told.readline().split()
+        if len(head) == 3 and head[1] == b"blob":
+            yield told.read(int(head[2])).decode(errors="replace")
+            told.read(1)
+        else:  # `… missing`, or a folder
+            if len(head) == 3 and head[2].isdigit():
+                told.read(int(head[2]) + 1)
+            yield None
 
 
 def commits_with(*paths: str) -> list[str]:
-    """Return the commits, those of experiments included, that changed one of `paths`."""
-    return _git("rev-list", "--all", "--reverse", "--", *paths).split()
+    """Return the commits, those of experiments included, that changed one of `paths`; oldest first.
+
+    In full history: by default Git leaves out what it takes for the same on both sides of a merge.
+    """
+    return _git("rev-list", "--all", "--full-history", "--reverse", "--", *paths).split()
+
+
+def is_shallow() -> bool:
+    """Whether this clone lacks older commits."""
+    return _git("rev-parse", "--is-shallow-repository").strip() == "true"
 
 
 def dependency_hashes(commit: str, stage: str) -> set[str]:
@@ -108,7 +150,11 @@ def fetch_output(commit: str, path: str, folder: Path) -> None:
 
 def _git(*arguments: str) -> str:
     """Return what a Git command prints, empty where it fails."""
+    return _git_bytes(*arguments).decode(errors="replace")
+
+
+def _git_bytes(*arguments: str, given: bytes = b"") -> bytes:
     done = subprocess.run(
-        ["git", *arguments], cwd=repository(), capture_output=True, text=True, check=False
+        ["git", *arguments], cwd=repository(), input=given, capture_output=True, check=False
     )
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout if done.returncode == 0 else b""

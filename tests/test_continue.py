@@ -176,11 +176,14 @@ def test_a_checkpoint_that_is_not_in_the_cache_is_told_how_to_get(fresh, refusal
         cache.with_name("away").rename(cache)
 
 
-def test_a_parent_unknown_to_the_ledger_is_refused(fresh, refusal):
+def test_a_ledger_that_is_away_is_brought_back_before_a_run_is_continued(fresh):
     path = fresh.folder / "privacy-ledger.sqlite"
     path.rename(path.with_name("away"))
     try:
-        assert "stages.ledger rebuild" in refusal()
+        continue_to(fresh, 1.6, "first", "--name=without-a-ledger")
+        parent = fresh.run("git", "show", "first:metrics/train.json")
+        (record,) = json.loads(parent)["evidence"][0]["ledger"]
+        assert record["run"] in {entry.run for entry in Ledger(path).entries()}
     finally:
         path.unlink()
         path.with_name("away").rename(path)

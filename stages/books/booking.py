@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.books.rebuild import SHALLOW, open_ledger
 from stages.books.records import PublicSpend, Record
 from stages.books.store import Ledger
+from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import Spend
+from stages.versions import is_shallow
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def book(spend: Spend, params: Params, after: str | None = None, of: str | None 
     budget = params.privacy_budget
     if params.simulation_seed is not None:
         return Booking(spend, budget, None, None)
-    ledger = Ledger()
+    ledger = open_ledger()
+    if budget is not None and is_shallow():
+        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {SHALLOW}")
     if params.tuning_trial is not None:
         entry = ledger.trial_of(params.tuning_trial.rpartition("-")[0], spend)
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Event, from_json, to_json
 from stages.privacy.history import Spend, largest_epsilon, total_epsilon
-from stages.versions import commits_with, current_run, repository
+from stages.versions import current_run, repository
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -81,11 +81,6 @@ class Ledger:
         self.path = path or repository() / FILE_NAME
         if not self.path.exists():
             _create(self.path)
-            if commits_with("metrics/train.json"):
-                print(
-                    "This privacy ledger is new and knows of no earlier run; those that commits "
-                    "hold are entered by: python -m stages.ledger rebuild"
-                )
 
     def reserve(
         self, spend: Spend, budget: float | None, run: str | None = None, of: str | None = None
@@ -178,8 +173,8 @@ class Ledger:
         """
         if run not in {entry.run for entry in self.entries()}:
             raise UserError(
-                f"{self.path}: the run to continue from is not on record here, as after cloning. "
-                "Bring the ledger up to date with: python -m stages.ledger rebuild"
+                f"{self.path}: the run to continue from is on record nowhere: neither here nor in "
+                "the metrics of any commit or experiment. Continue from another run."
             )
 
     def total(self, spend: Spend) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stages.books.store import Ledger
+from stages.books.rebuild import open_ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.params import Params, load_params
@@ -76,7 +76,7 @@ def run_trials(
         What is left, the best trial, is as private as the events of `spends` say (Papernot &
         Steinke 2022, Theorem 2), if the number of trials and the others stay secret.
     """
-    tuning, ledger = f"tune-{secrets.token_hex(6)}", Ledger()
+    tuning, ledger = f"tune-{secrets.token_hex(6)}", open_ledger()
     for spend in spends:
         ledger.reserve(spend, params.privacy_budget, run=f"{tuning}-{spend.side}")
     source = random_source(None)
