@@ -28,10 +28,10 @@ def main() -> None:
         return training.follow()
 
     print(training.settings.why)
-    booking = book(training_spend(plan, params, table, past.history), params, after=past.run)
+    booking = book(training_spend(plan, params, table, past.events), params, after=past.run)
     epochs = with_progress(training, past)
-    history = [*past.history, *training.checked_history()]
-    spent = account(history, plan.delta, params.target_epsilon, planned=not past.history)
+    events = [*past.events, *training.checked_history()]
+    spent = account(events, plan.delta, params.target_epsilon, planned=not past.events)
     booking.settle(training.history)
 
     result = Trained(params, table, past, training, epochs, spent, booking).write()

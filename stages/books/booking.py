@@ -1,7 +1,7 @@
 """A spend from the moment before its first noise to the one after its last."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.books.rebuild import SHALLOW, open_ledger
 from stages.books.records import PublicSpend, Record
@@ -9,7 +9,7 @@ from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
-from stages.privacy.history import Spend
+from stages.privacy.history import SIDES, Spend
 from stages.versions import is_shallow
 
 
@@ -43,6 +43,34 @@ class Booking:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""
         spend = PublicSpend(**self.spend.public())
         return Record(run=self.run, spend=spend, measures=measures)
+
+    def history(self, past: Sequence[Record], epsilon: float | None = None) -> tuple[Record, ...]:
+        """Return every release that what this run publishes is made from; none of a simulation.
+
+        Which of them read the same table and split, the ledger knows; what it does not know counts
+        as another table.
+
+        Args:
+            past: the history of what this run builds on.
+            epsilon: of this release on its own, where it is known better than when it was reserved.
+        """
+        if self.ledger is None:
+            return ()
+        known = {entry.run: entry for entry in self.ledger.entries()}
+        spend = self.spend if epsilon is None else replace(self.spend, epsilon=epsilon)
+        own = {self.run: spend.public()}
+        if self.is_trial:  # the best of many is known by its test figures
+            tuning = str(self.run).rpartition("-")[0]
+            runs = [f"{tuning}-{side}" for side in SIDES]
+            own = {run: known[run].spend.public() for run in runs}
+        releases = {record.run: record.spend.model_dump() for record in past} | own
+        deals: dict[object, int] = {}
+        records = []
+        for run, told in releases.items():
+            read = known[run].spend if run in known else None
+            deal = deals.setdefault((read.split, read.fingerprint) if read else run, len(deals) + 1)
+            records.append(Record(run=run, spend=PublicSpend(**{**told, "deal": deal})))
+        return tuple(records)
 
     @property
     def part(self) -> int:

@@ -1,11 +1,12 @@
 """How a run is put on record in the metrics that are committed with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stages.privacy.history import Side
+from stages.privacy.events import from_json
+from stages.privacy.history import Side, Spend, total_epsilon
 from stages.results import evidence_in
 
 
@@ -17,6 +18,8 @@ class PublicSpend(BaseModel):
         events: the mechanisms it ran, as `events.to_json` writes them.
         epsilon: what they cost on their own, planned in advance, at `delta`.
         delta: δ.
+        deal: number of the table and split, in a history: releases with equal numbers read one
+            table dealt out once, so that nobody is on both sides; others may have read anybody.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,6 +28,7 @@ class PublicSpend(BaseModel):
     events: list[dict[str, Any]]
     epsilon: float
     delta: float
+    deal: int = 1
 
 
 class Record(BaseModel):
@@ -47,3 +51,27 @@ def records_in(metrics: Mapping[str, Any]) -> list[Record]:
     """Return what a metrics file of any age has on record; nothing if it is from before."""
     evidence = evidence_in(metrics) or metrics
     return [Record.model_validate(record) for record in evidence.get("ledger", [])]
+
+
+def epsilon_of(history: Sequence[Record], delta: float, side: Side | None = None) -> float:
+    """Return ε at δ of all releases in a history, or of those on one side.
+
+    This is the one function from which the ε of whatever was made from several releases follows.
+
+    Guarantee:
+        As `total_epsilon`, for the people of a table whose deals the history numbers.
+    """
+    spends = [
+        Spend(
+            data="",
+            fingerprint=str(record.spend.deal),
+            split="",
+            side=record.spend.side,
+            events=tuple(from_json(record.spend.events)),
+            epsilon=record.spend.epsilon,
+            delta=record.spend.delta,
+        )
+        for record in history
+        if side in (None, record.spend.side)
+    ]
+    return total_epsilon(spends, delta)

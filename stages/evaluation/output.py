@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from stages.books.booking import Booking
+from stages.books.records import Record, epsilon_of
+from stages.errors import UserError
 from stages.evaluation.counting import Counted
 from stages.evaluation.metrics import intervals, metrics_of
 from stages.evaluation.release import CountRelease, Table
@@ -95,18 +97,25 @@ def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         booking: of the release of test figures.
         training: what the model says of its own training.
+
+    Raises:
+        UserError: the model does not say what it was made from.
     """
+    if "releases" not in training:
+        raise UserError(
+            "models/classifier was trained by an older version of this pipeline and does not say "
+            "what it was made from. Train it again with: dvc repro --force train"
+        )
+    releases = booking.history([Record.model_validate(one) for one in training["releases"]])
     told = {
         "ledger": (booking.record(measures=training["run"]),),
         "epsilon_total": booking.total(),
+        "releases": releases,
     }
-    epsilon, before = booking.spend.epsilon, training["epsilon"]
-    if booking.ledger is None or before is None:
+    if booking.ledger is None or training["epsilon"] is None:
         return told | no_promise("simulation_seed is set")
-    # Nobody is on both sides, so the sides compose in parallel and the larger ε counts; but an
-    # edited row may have changed sides, so over a changed table both count.
-    overall = epsilon + before if training["table_changed"] else max(epsilon, before)
-    return told | {"epsilon": epsilon, "epsilon_overall": overall}
+    overall = epsilon_of(releases, booking.spend.delta)
+    return told | {"epsilon": booking.spend.epsilon, "epsilon_overall": overall}
 
 
 def no_promise(why: str) -> dict[str, Any]:

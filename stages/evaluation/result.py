@@ -20,6 +20,7 @@ class EvaluateResult(Result):
         epsilon_overall: of all that the run publishes, model and figures.
         epsilon_total: of all runs on record about the same people when this one ended.
         no_guarantee: why ε covers nothing, or None if it does.
+        releases: everything that model and figures were made from; () in old files.
         ledger: the release of test figures as the ledger knows it; empty if they are exact.
     """
 
@@ -37,6 +38,7 @@ class EvaluateResult(Result):
     epsilon_overall: float | None
     epsilon_total: float | None = None
     no_guarantee: str | None = None
+    releases: tuple[Record, ...] = ()
     ledger: tuple[Record, ...] = ()
 
     @property

@@ -13,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from stages.privacy.events import Event, to_json, with_more_noise
-from stages.privacy.renyi import ORDERS, Curve, epsilon_of_curve, epsilon_renyi, renyi_curve
+from stages.privacy.gaussian import epsilon_gaussian, is_gaussian, precision
+from stages.privacy.renyi import Curve, epsilon_of_curve, epsilon_renyi, renyi_curve
 
 Side = Literal["train", "test"]
+SIDES: tuple[Side, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,26 @@ def total_epsilon(spends: Sequence[Spend], delta: float) -> float:
         by one row, even if each was chosen in sight of the ones before (see `renyi`). A side with a
         single release was planned in advance and counts as what it cost on its own.
     """
-    deals = {_deal(spend) for spend in spends}
+    deals: dict[tuple[str, str], list[Spend]] = {_deal(spend): [] for spend in spends}
+    for spend in spends:
+        deals[_deal(spend)].append(spend)
     if len(deals) <= 1:
-        return max((side_epsilon(spends, side, delta) for side in ("train", "test")), default=0.0)
-    curves = [_curve_of_deal(spends, deal) for deal in deals]
+        return max(side_epsilon(spends, side, delta) for side in SIDES)
+    if is_gaussian([event for spend in spends for event in spend.events]):
+        of_deals = (max(precision(_on(deal, side)) for side in SIDES) for deal in deals.values())
+        return epsilon_gaussian(sum(of_deals), delta)
+    curves = [_larger_curve(deal) for deal in deals.values()]
     return epsilon_of_curve(np.sum(curves, axis=0), delta)
+
+
+def adaptive_epsilon(events: Sequence[Event], delta: float) -> float:
+    """Return ε at δ of events about the same people, each chosen in sight of those before.
+
+    Exact where all are Gaussian mechanisms, by Rényi divergence elsewhere.
+    """
+    if is_gaussian(events):
+        return epsilon_gaussian(precision(events), delta)
+    return epsilon_renyi(events, delta)
 
 
 def _deal(spend: Spend) -> tuple[str, str]:
@@ -75,15 +92,15 @@ def side_epsilon(spends: Sequence[Spend], side: Side, delta: float) -> float:
     on_side = [spend for spend in spends if spend.side == side]
     if len(on_side) == 1 and on_side[0].delta <= delta:
         return on_side[0].epsilon
-    return epsilon_renyi([event for spend in on_side for event in spend.events], delta)
+    return adaptive_epsilon(_on(spends, side), delta)
 
 
-def _curve_of_deal(spends: Sequence[Spend], deal: tuple[str, str]) -> Curve:
-    curves = {side: np.zeros(len(ORDERS)) for side in ("train", "test")}
-    for spend in spends:
-        if _deal(spend) == deal:
-            curves[spend.side] = curves[spend.side] + renyi_curve(spend.events)
-    return np.maximum(curves["train"], curves["test"])
+def _on(spends: Sequence[Spend], side: Side) -> list[Event]:
+    return [event for spend in spends if spend.side == side for event in spend.events]
+
+
+def _larger_curve(spends: Sequence[Spend]) -> Curve:
+    return np.maximum(*(renyi_curve(_on(spends, side)) for side in SIDES))
 
 
 def largest_epsilon(spends: Sequence[Spend], new: Spend, delta: float, budget: float) -> float:
@@ -91,7 +108,7 @@ def largest_epsilon(spends: Sequence[Spend], new: Spend, delta: float, budget: f
 
     def with_noise(factor: float) -> Spend:
         events = tuple(with_more_noise(event, factor) for event in new.events)
-        return replace(new, events=events, epsilon=epsilon_renyi(events, delta))
+        return replace(new, events=events, epsilon=adaptive_epsilon(events, delta))
 
     def fits(factor: float) -> bool:
         return total_epsilon([*spends, with_noise(factor)], delta) <= budget

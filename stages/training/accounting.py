@@ -18,6 +18,8 @@ from opacus.accountants import PRVAccountant
 from stages.errors import BrokenGuaranteeError, UserError
 from stages.privacy.attack import Profile
 from stages.privacy.events import Event, Steps
+from stages.privacy.gaussian import is_gaussian
+from stages.privacy.history import adaptive_epsilon
 from stages.privacy.renyi import (
     delta_of_curve,
     dp_event,
@@ -52,7 +54,7 @@ class Spent:
 
     Attributes:
         epsilon: the reported one: the larger of the two accountants' where the plan was fixed in
-            advance, `renyi` where a run was continued.
+            advance; where a run was continued, at least that of plans made on the way.
         prv: by Opacus' PRV accountant (Gopi et al. 2021), an upper bound for a fixed plan.
         pld: by Google's PLD accountant (Doroshenko et al. 2022), an upper bound for a fixed plan.
         renyi: by Rényi divergence, an upper bound even if the plan was made on the way.
@@ -135,12 +137,13 @@ def composed(history: Sequence[Steps]) -> dp_accounting.DpEvent:
 
 
 def account(
-    history: Sequence[Steps], delta: float, target_epsilon: float, *, planned: bool = True
+    history: Sequence[Event], delta: float, target_epsilon: float, *, planned: bool = True
 ) -> Spent:
     """Return ε of the steps that really ran, by both accountants and by Rényi divergence.
 
     Args:
-        history: every step that the released model has ever seen.
+        history: everything that the released model knows of the training side: steps, and the best
+            of many runs.
         delta: δ.
         target_epsilon: what must not be exceeded.
         planned: whether all of it was fixed in advance; a continued run is not.
@@ -167,30 +170,31 @@ def account(
 
 
 def spent_by(
-    history: Sequence[Steps], delta: float, scale: float, *, planned: bool = True
+    history: Sequence[Event], delta: float, scale: float, *, planned: bool = True
 ) -> Spent:
     """Return what `account` returns, whatever it is; `scale` is about the ε to expect."""
-    prv = epsilon_prv(history, delta, scale=scale)
-    pld = epsilon_pld(history, delta, scale=scale)
+    steps = [event for event in history if isinstance(event, Steps)]
+    prv = epsilon_prv(steps, delta, scale=scale)
+    pld = epsilon_pld(steps, delta, scale=scale)
     renyi = epsilon_renyi(history, delta)
-    epsilon = max(prv, pld) if planned else max(prv, pld, renyi)
+    epsilon = max(prv, pld) if planned else max(prv, pld, adaptive_epsilon(history, delta))
     replace_one = epsilon_pld(
-        history, delta, scale=scale, neighbouring=NeighboringRelation.REPLACE_ONE
+        steps, delta, scale=scale, neighbouring=NeighboringRelation.REPLACE_ONE
     )
     # Replacing a row is harder to hide; PRV's margin must not make it look otherwise.
     return Spent(epsilon, prv, pld, renyi, max(replace_one, epsilon), delta)
 
 
 def epsilon_curve(
-    past: Sequence[Steps], run: Sequence[Steps], after: Sequence[int], spent: Spent
+    past: Sequence[Event], run: Sequence[Steps], after: Sequence[int], spent: Spent
 ) -> list[float]:
     """Return ε after each number of new steps in `after`; the last one is `spent.epsilon`.
 
-    By PLD for a run of its own, by Rényi divergence for one that continues a `past`.
+    By PLD for a run of its own, as a plan made on the way for one that continues a `past`.
     """
     parts = [_first(run, steps) for steps in after[:-1]]
     if past:
-        so_far = [epsilon_renyi([*past, *part], spent.delta) for part in parts]
+        so_far = [adaptive_epsilon([*past, *part], spent.delta) for part in parts]
     else:
         so_far = [_epsilon_on_the_way(part, spent) for part in parts]
     return [*so_far, spent.epsilon]
@@ -217,11 +221,11 @@ def _first(history: Sequence[Steps], steps: int) -> list[Steps]:
 def privacy_profile(events: Sequence[Event], *, planned: bool) -> Profile:
     """Return δ(ε) of what ran, at as many ε as its trade-off curve needs.
 
-    By PLD where all of it was fixed in advance, and by Rényi divergence, which is looser, where it
-    was not or where the best of many was kept.
+    By PLD where all of it was fixed in advance or is Gaussian, for which that makes no difference;
+    by Rényi divergence, which is looser, elsewhere and where the best of many was kept.
     """
     steps = [event for event in events if isinstance(event, Steps)]
-    if not planned or len(steps) < len(events):
+    if len(steps) < len(events) or not (planned or is_gaussian(events)):
         curve = renyi_curve(events)
         epsilons = np.linspace(0, epsilon_of_curve(curve, PROFILE_LEAST_DELTA), PROFILE_POINTS)
         return Profile(epsilons, delta_of_curve(curve, epsilons))

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 
 import dp_accounting
 from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
 
 from stages.errors import UserError
-from stages.privacy.events import Steps
-from stages.privacy.renyi import ORDERS, epsilon_renyi
+from stages.privacy.events import Event, Steps
+from stages.privacy.history import adaptive_epsilon
 from stages.training.accounting import (
     COARSE_PLD_INTERVAL,
     PRV_ERROR,
@@ -32,7 +31,7 @@ def calibrate(
     delta: float,
     sample_rate: float,
     steps: int,
-    past: Sequence[Steps] = (),
+    past: Sequence[Event] = (),
 ) -> float:
     """Return the least effective noise multiplier that keeps past and new steps in the target.
 
@@ -47,14 +46,22 @@ def calibrate(
     """
 
     def history(noise_multiplier: float) -> list[Steps]:
-        return [*past, Steps(noise_multiplier, sample_rate, steps)]
+        own = Steps(noise_multiplier, sample_rate, steps)
+        return [*(event for event in past if isinstance(event, Steps)), own]
 
     # What full batches need without a past is enough for every sample rate, up to rounding.
     enough = 1.01 * dp_accounting.get_sigma_gaussian(target_epsilon, delta) * math.sqrt(steps)
     refuse_huge_mesh(history(enough), delta, PRV_ERROR * target_epsilon)
     if past:
-        return _least_noise_by_renyi(history, target_epsilon, delta, enough)
-    noise_multiplier = _least_noise_by_pld(history, target_epsilon, delta, enough)
+        others = [event for event in past if not isinstance(event, Steps)]
+        noise_multiplier = _least_noise_on_the_way(
+            lambda noise: adaptive_epsilon([*others, *history(noise)], delta),
+            adaptive_epsilon(past, delta),
+            target_epsilon,
+            enough,
+        )
+    else:
+        noise_multiplier = _least_noise_by_pld(history, target_epsilon, delta, enough)
     while (prv := epsilon_prv(history(noise_multiplier), delta, scale=target_epsilon)) > (
         target_epsilon
     ):
@@ -72,48 +79,40 @@ def _least_noise_by_pld(
     interval = COARSE_PLD_INTERVAL
     while epsilon_pld(history(low), delta, scale=target_epsilon, interval=interval) <= goal:
         high, low = low, 0.8 * low
-    return _root(
-        lambda: PLDAccountant(value_discretization_interval=interval * target_epsilon),
-        history,
-        goal,
-        delta,
-        (low, high),
-    )
-
-
-def _least_noise_by_renyi(
-    history: Callable[[float], list[Steps]], target_epsilon: float, delta: float, enough: float
-) -> float:
-    spent = epsilon_renyi(history(1)[:-1], delta)
-    if spent >= LEAST_SHARE_LEFT * target_epsilon:
-        raise UserError(
-            f"params.yaml: `target_epsilon` is {target_epsilon:g}, and the run to continue from "
-            f"has used {spent:.3f} of it (by Rényi accounting, as plans made on the way need). "
-            "Raise `target_epsilon`."
-        )
-    goal = target_epsilon * (1 - CALIBRATION_MARGIN)
-    high = low = enough
-    while epsilon_renyi(history(high), delta) > goal:
-        high *= 2
-    while epsilon_renyi(history(low), delta) <= goal:
-        low *= 0.7
-    return _root(lambda: RdpAccountant(ORDERS), history, goal, delta, (low, high))
-
-
-def _root(
-    accountant: Callable[[], dp_accounting.PrivacyAccountant],
-    history: Callable[[float], list[Steps]],
-    goal: float,
-    delta: float,
-    bracket: tuple[float, float],
-) -> float:
-    """Return σ in `bracket` at which the accountant finds `goal`, or a little less."""
     log_noise = dp_accounting.calibrate_dp_mechanism(
-        accountant,
+        lambda: PLDAccountant(value_discretization_interval=interval * target_epsilon),
         lambda log_noise: composed(history(math.exp(log_noise))),
         goal,
         delta,
-        dp_accounting.ExplicitBracketInterval(*map(math.log, bracket)),
+        dp_accounting.ExplicitBracketInterval(math.log(low), math.log(high)),
         tol=1e-4,
     )
     return math.exp(log_noise)
+
+
+def _least_noise_on_the_way(
+    epsilon: Callable[[float], float], spent: float, target_epsilon: float, enough: float
+) -> float:
+    """Return the least noise with which a past and a run chosen in sight of it keep the target.
+
+    Args:
+        epsilon: of both, by the noise of the run, with which it falls.
+        spent: ε of the past.
+        target_epsilon: of both.
+        enough: noise that would be enough without a past.
+    """
+    if spent >= LEAST_SHARE_LEFT * target_epsilon:
+        raise UserError(
+            f"params.yaml: `target_epsilon` is {target_epsilon:g}, and the run to continue from "
+            f"has used {spent:.3f} of it. Raise `target_epsilon`."
+        )
+    goal = target_epsilon * (1 - CALIBRATION_MARGIN)
+    high = low = enough
+    while epsilon(high) > goal:
+        high *= 2
+    while epsilon(low) <= goal:
+        low *= 0.7
+    while high / low > 1 + 1e-5:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if epsilon(middle) > goal else (low, middle)
+    return high

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stages.books.records import Record
 from stages.files import read_json, write_json
 from stages.privacy.events import Steps, from_json, to_json
 from stages.training.dp_sgd import PrivateTraining
@@ -25,6 +26,7 @@ class Checkpoint:
             whether it was a simulation, and whether the table changed on the way to it.
         tensors: `weights`, `momentum` and `average` (of the weights), each a vector.
         run: id of the run in the privacy ledger; None for a simulation.
+        releases: everything that the weights were made from, of either side.
     """
 
     run: str | None
@@ -32,6 +34,7 @@ class Checkpoint:
     epochs: Sequence[Mapping[str, float]]
     about: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    releases: Sequence[Record] = ()
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint into `folder`."""
@@ -41,6 +44,7 @@ class Checkpoint:
             "history": to_json(self.history),
             "epochs": list(self.epochs),
             "about": dict(self.about),
+            "releases": [record.model_dump(mode="json") for record in self.releases],
         }
         write_json(folder / "history.json", content)
 
@@ -54,6 +58,7 @@ class Checkpoint:
             epochs=content["epochs"],
             about=content["about"],
             tensors=load_file(folder / "state.safetensors"),
+            releases=[Record.model_validate(record) for record in content.get("releases", [])],
         )
 
 

@@ -34,7 +34,7 @@ LIBRARIES = ("torch", "opacus", "dp-accounting", "opendp", "numpy", "randomgen")
 def with_progress(training: PrivateTraining, past: Past) -> list[Epoch]:
     """Carry the run out, with a bar on a terminal that tells the ε spent, and none in a log."""
     plan = training.plan
-    before = renyi_curve(past.history)
+    before = renyi_curve(past.events)
     each = renyi_curve([replace(plan.planned, steps=1)])
     epochs = []
     with tqdm(total=plan.steps, unit="step", desc="train", disable=None) as bar:
@@ -73,7 +73,10 @@ class Trained:
         average = as_arrays(self.training.average.cpu())
         with whole_folder(CLASSIFIER) as folder:
             stated = {name: getattr(result, name) for name in Promise.model_fields}
-            stated |= {"table_changed": self.past.table_changed, "run": self.booking.run}
+            stated |= {
+                "run": self.booking.run,
+                "releases": [record.model_dump(mode="json") for record in result.releases],
+            }
             save_model(
                 folder,
                 average,
@@ -88,7 +91,9 @@ class Trained:
                 "table_changed": self.past.table_changed,
             }
             state = state_of(self.training)
-            Checkpoint(self.booking.run, self.history, rows, about, state).save(folder)
+            Checkpoint(self.booking.run, self.history, rows, about, state, result.releases).save(
+                folder
+            )
         write_csv("plots/training.csv", rows)
         write_csv("plots/attack.csv", curve_rows(profile))
         result.write()
@@ -101,7 +106,7 @@ class Trained:
 
     def _rows(self) -> list[dict[str, float]]:
         ends = self.training.plan.epoch_ends
-        curve = epsilon_curve(self.past.history, self.training.history, ends, self.spent)
+        curve = epsilon_curve(self.past.events, self.training.history, ends, self.spent)
         return [
             {
                 "epoch": epoch.epoch,
@@ -115,8 +120,8 @@ class Trained:
         ]
 
     def _profile(self) -> Profile:
-        events = self.booking.spend.events if self.booking.is_trial else self.history
-        return privacy_profile(events, planned=not self.past.history)
+        own = self.booking.spend.events if self.booking.is_trial else self.training.history
+        return privacy_profile([*self.past.events, *own], planned=not self.past.events)
 
     def _result(self, rows: Epochs, profile: Profile) -> TrainResult:
         plan, settings = self.training.plan, self.training.settings
@@ -144,6 +149,9 @@ class Trained:
             parent=self.past.parent,
             versions=(f"python {platform.python_version()}", *_versions()),
             history=to_json(self.history),
+            releases=self.booking.history(
+                self.past.releases, None if self.past.events else self.spent.epsilon
+            ),
             ledger=(self.booking.record(),),
         )
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from stages.books.rebuild import open_ledger
+from stages.books.records import Record, epsilon_of
 from stages.errors import UserError
 from stages.params import Params
-from stages.privacy.events import Steps
+from stages.privacy.events import Event, Steps, from_json
 from stages.tabular.prepared import Prepared
 from stages.training.checkpoint import NOTHING, Checkpoint
 from stages.training.dp_sgd import PrivateTraining
@@ -50,6 +52,22 @@ class Past:
     def history(self) -> Sequence[Steps]:
         """Every step that the weights have seen, oldest first."""
         return self.checkpoint.history
+
+    @property
+    def releases(self) -> Sequence[Record]:
+        """Everything that the weights were made from, of either side."""
+        return self.checkpoint.releases
+
+    @property
+    def events(self) -> list[Event]:
+        """What read the training side: the steps, or the best of many runs that they were of."""
+        told = [
+            event
+            for record in self.releases
+            if record.spend.side == "train"
+            for event in from_json(record.spend.events)
+        ]
+        return told or [*self.history]
 
     @property
     def table_changed(self) -> bool:
@@ -119,9 +137,30 @@ def load_past(params: Params, table: Prepared) -> Past:
         fetch_output(commit, CHECKPOINT, Path(folder) / "checkpoint")
         checkpoint = Checkpoint.load(Path(folder) / "checkpoint")
     _refuse_another_kind(name, checkpoint.about, lineage(params, table))
-    # The hash stays in dvc.lock: a checkpoint that named it would tell more than ε allows.
-    changed = table.source.fingerprint not in dependency_hashes(commit, "preprocess")
-    return Past(checkpoint, commit, checkpoint_hash, changed)
+    past = Past(checkpoint, commit, checkpoint_hash, _has_changed(checkpoint, commit, table))
+    _refuse_spent(past, params)
+    return past
+
+
+def _has_changed(checkpoint: Checkpoint, commit: str, table: Prepared) -> bool:
+    """Whether the table is another one than the run read.
+
+    Its hash stays in the ledger and in dvc.lock: a checkpoint that named it would tell more than ε
+    allows.
+    """
+    entries = {} if checkpoint.run is None else {e.run: e for e in open_ledger().entries()}
+    if checkpoint.run in entries:
+        return entries[checkpoint.run].spend.fingerprint != table.source.fingerprint
+    return table.source.fingerprint not in dependency_hashes(commit, "preprocess")
+
+
+def _refuse_spent(past: Past, params: Params) -> None:
+    spent = epsilon_of(past.releases, params.target_delta, side="test")
+    if spent > params.target_epsilon:
+        raise UserError(
+            f"params.yaml: `target_epsilon` is {params.target_epsilon:g}, and the run to continue "
+            f"from was chosen by test figures of ε = {spent:.3f}. Raise `target_epsilon`."
+        )
 
 
 def _refuse_another_kind(name: str, parent: Mapping[str, Any], now: Mapping[str, Any]) -> None:

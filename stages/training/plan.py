@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.errors import UserError
-from stages.privacy.events import Steps
+from stages.privacy.events import Event, Steps
 from stages.training.accounting import effective_noise_multiplier
 from stages.training.auto import PublicNumbers, Settings
 from stages.training.calibration import calibrate
@@ -58,7 +58,7 @@ def make_plan(
     public: PublicNumbers,
     settings: Settings,
     metric_noise_ratio: float,
-    past: Sequence[Steps] = (),
+    past: Sequence[Event] = (),
 ) -> Plan:
     """Return the plan whose noise is just enough for the target, what is past included.
 

@@ -64,6 +64,7 @@ class TrainResult(Result, Promise):
         parent: the run that was continued, or None.
         versions: of Python and the libraries that the mechanism is made of.
         history: every step that the weights have ever seen, as `events.to_json` writes it.
+        releases: everything that the model was made from, of either side; () in old files.
         ledger: the training as the ledger knows it.
     """
 
@@ -89,6 +90,7 @@ class TrainResult(Result, Promise):
     parent: ParentRun | None
     versions: tuple[str, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
+    releases: tuple[Record, ...] = ()
     ledger: list[Record]
 
     @property

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from stages.model.perceptron import Architecture, count_weights
 from stages.params import Params
-from stages.privacy.events import Steps
-from stages.privacy.history import Spend
-from stages.privacy.renyi import epsilon_renyi
+from stages.privacy.events import Event
+from stages.privacy.history import Spend, adaptive_epsilon
 from stages.tabular.prepared import Prepared
 from stages.training.auto import Pinned, PublicNumbers, Settings, choose
 from stages.training.dp_sgd import PrivateTraining
@@ -27,7 +26,7 @@ def set_up(
     """
     rows = public_train_size(params.train_size, len(table.train.labels))
     activation = past.checkpoint.about.get("activation")
-    settings, plan = settle(params, table, rows, past.history, activation)
+    settings, plan = settle(params, table, rows, past.events, activation)
     shape = architecture(params, table, settings)
     training = PrivateTraining(
         build_network(shape, params.init_seed).to(processes.device),
@@ -51,7 +50,7 @@ def settle(
     params: Params,
     table: Prepared,
     train_size: int,
-    past: Sequence[Steps] = (),
+    past: Sequence[Event] = (),
     activation: str | None = None,
 ) -> tuple[Settings, Plan]:
     """Return what a run is told and what it does, both from public numbers.
@@ -69,17 +68,17 @@ def settle(
         weights=count_weights(widths),
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
-        spent_epsilon=epsilon_renyi(past, params.target_delta),
+        spent_epsilon=adaptive_epsilon(past, params.target_delta),
     )
     settings = choose(public, Pinned.of(params, activation))
     return settings, make_plan(public, settings, params.metric_noise_ratio, past)
 
 
 def training_spend(
-    plan: Plan, params: Params, table: Prepared, past: Sequence[Steps] = ()
+    plan: Plan, params: Params, table: Prepared, past: Sequence[Event] = ()
 ) -> Spend:
     """Return what a run adds for the people of the training side."""
-    alone = epsilon_renyi([plan.planned], plan.delta) if past else params.target_epsilon
+    alone = adaptive_epsilon([plan.planned], plan.delta) if past else params.target_epsilon
     return Spend(
         data=table.source.data,
         fingerprint=table.source.fingerprint,

@@ -309,7 +309,7 @@ def train_and_continue(folder: Path, *, forget=False, **settings) -> list[Steps]
         preprocess.main()
         train.main()
         first = Checkpoint.load(Path("models/checkpoint"))
-        loaded = replace(first, history=()) if forget else first
+        loaded = replace(first, history=(), releases=()) if forget else first
         past = Past(loaded, "0" * 40, "0" * 32)
         patch.setattr(train, "load_past", lambda *_: past)
         write_params(folder, target_epsilon=5, mode="continue", continue_from="0" * 40, **settings)
