@@ -14,7 +14,6 @@ from stages.errors import UserError
 from stages.params import load_params
 from stages.tabular.draft import draft_schema
 from stages.tabular.people import count_people
-from stages.tabular.problems import listing
 from stages.tabular.reader import find_problems
 from stages.tabular.schema import Schema
 
@@ -60,7 +59,7 @@ def _check(arguments: Namespace) -> None:
     schema = Schema.load(arguments.schema or params.schema_path)
     rows, problems = find_problems(table, schema)
     if problems:
-        print(listing(problems))
+        print(*problems, sep="\n")
         raise UserError(f"{table}: of {rows} rows, some have cells that do not fit the schema.")
     used = count_people(table, schema, params.split_seed)
     size = used * (1 - params.test_fraction)

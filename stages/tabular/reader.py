@@ -6,11 +6,10 @@ Line numbers in messages count the header as line 1 and each row as one; blank l
 not counted.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -23,14 +22,11 @@ from stages.errors import UserError
 from stages.tabular.fields import Feature, Field, Label, ReadField
 from stages.tabular.problems import (
     SHOWN_LINES,
-    BadCell,
     Cells,
     Problem,
     bad_cells,
-    bad_cells_message,
     no_rows_message,
     parse_message,
-    problem_of,
     refuse_other_columns,
     refuse_other_encodings,
 )
@@ -86,20 +82,12 @@ def find_problems(source: Source, schema: Schema) -> tuple[int, list[Problem]]:
     Raises:
         UserError: the file cannot be read as a table with the declared columns.
     """
-    rows = 0
-    counts: Counter[str] = Counter()
-    first: defaultdict[str, list[BadCell]] = defaultdict(list)
+    rows, problems = 0, [Problem(field) for field in schema.read_fields]
     for line, batch in _read_cells(source, schema):
         rows += batch.num_rows
-        for field in schema.read_fields:
-            bad = list(bad_cells(field, [(line, batch)], schema.missing_values))
-            counts[field.name] += len(bad)
-            first[field.name] += bad[: SHOWN_LINES - len(first[field.name])]
-    return rows, [
-        problem_of(field, counts[field.name], first[field.name], schema.missing_values)
-        for field in schema.read_fields
-        if counts[field.name]
-    ]
+        for field, problem in zip(schema.read_fields, problems, strict=True):
+            problem.extend(bad_cells(field, [(line, batch)], schema.missing_values))
+    return rows, [problem for problem in problems if problem.count]
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict[str, str]]:
@@ -132,7 +120,8 @@ def _typed_batches(source: Source, schema: Schema, *, scoring: bool) -> Iterator
                 columns[field.name] = field.read(batch.column(field.name), schema.missing_values)
             except ValueError:
                 rest = chain([(line, batch)], cells)
-                message = bad_cells_message(_name(source), field, rest, schema.missing_values)
+                first = islice(bad_cells(field, rest, schema.missing_values), SHOWN_LINES)
+                message = f"{_name(source)}: {Problem(field, first)}"
                 raise UserError(message + (_NOT_THE_SCHEMA if scoring else "")) from None
         yield _without_dropped(pa.RecordBatch.from_pydict(columns), present)
 
@@ -178,9 +167,7 @@ def _read_cells(source: Source, schema: Schema, optional: Collection[str] = ()) 
     except pa.ArrowInvalid as error:
         if str(name).endswith(PARQUET):
             raise UserError(f"{name}: expected a Parquet file, but: {error}.") from None
-        again = isinstance(source, str | Path)
-        delimiter = schema.dialect.delimiter
-        raise UserError(parse_message(name, error, delimiter, readable_again=again)) from None
+        raise UserError(parse_message(name, error, schema.dialect.delimiter)) from None
     except FileNotFoundError:
         raise UserError(
             f"{name}: no such file. It should be the table, a CSV or Parquet file: correct the "

@@ -5,9 +5,10 @@ of the two sides compose in parallel (McSherry 2009, "Privacy Integrated Queries
 the same side, so no duplicate leaks from training into testing.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
     content = json.dumps(
         [[field.reading() for field in split_fields(schema)], schema.missing_values]
     )
-    digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    digest = blake2b(content.encode(), digest_size=8).hexdigest()
     return f"{test_fraction!r} by seed {split_seed} on columns {digest}"
 
 
@@ -80,8 +81,20 @@ def _hashes(batch: pa.RecordBatch, fields: Sequence[ReadField], key: int) -> npt
     """(rows,) uint64, uniform: the columns' words absorbed one after the other."""
     state = _mix(np.full(batch.num_rows, key, np.uint64))
     for field in fields:
-        state = _mix(state ^ field.words(batch.column(field.name)))
+        state = _mix(state ^ _words(batch.column(field.name)))
     return state
+
+
+def _words(column: pa.Array) -> npt.NDArray[np.uint64]:
+    """(rows,) uint64: of a number its value's bits, of a text a hash, whatever its code."""
+    if pa.types.is_dictionary(column.type):
+        return _words(column.dictionary)[column.indices.to_numpy()]
+    if pa.types.is_string(column.type):
+        digests = (blake2b(text, digest_size=8) for text in column.cast(pa.binary()).to_pylist())
+        return np.array([int.from_bytes(one.digest(), "little") for one in digests], np.uint64)
+    # A missing number is NaN here, and -0.0 + 0 is 0.0.
+    numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False) + 0
+    return numbers.view(np.uint64)
 
 
 def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from stages.tabular import fields
@@ -64,4 +65,5 @@ def test_bad_cells_of_an_id_are_told_what_an_id_may_be(tmp_path):
         {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 9}},
     )
     assert schema.id is not None
-    assert "`type` as `string`" in schema.id.remedy("7b")
+    with pytest.raises(ValueError, match="`type` as `string`"):
+        schema.id.read(pa.array([b"7", b"7b"]), ("",))

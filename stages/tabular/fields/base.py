@@ -1,6 +1,5 @@
 """What all kinds of field have in common; each kind is a class in a module beside this one."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
@@ -25,18 +24,11 @@ POLICIES = {
     "category": "; or missing",
 }
 
-Words = npt.NDArray[np.uint64]
-
 
 class Declared(BaseModel):
     """A part of the schema file: no unknown keys, and nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def text_word(text: str) -> int:
-    """Return the 64 bits that stand for a text in the hash of a row."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _none_left(guesses: tuple[str, ...]) -> tuple[str, ...]:
@@ -98,10 +90,6 @@ class ReadField(Field):
     def expected(self) -> str:
         """What a cell should be, in words."""
 
-    @abstractmethod
-    def remedy(self, text: str) -> str:
-        """Say what to do about a cell that is neither missing nor as expected."""
-
     def read(self, cells: pa.Array, missing_values: Sequence[str]) -> pa.Array:
         """Convert the bytes of a column to the kind's own type.
 
@@ -110,14 +98,18 @@ class ReadField(Field):
             has a number for it.
 
         Raises:
-            ValueError: a cell is not as expected (the errors of pyarrow are ValueErrors, too).
+            ValueError: a cell is not as expected; the message says what to do about it.
         """
         missing = pc.is_in(
             cells, value_set=pa.array([*map(str.encode, missing_values), None], pa.binary())
         )
         if pc.any(missing).as_py():
             if self.policy == "refuse":
-                raise ValueError("missing")
+                accepts = "missing" in type(self).model_fields
+                raise ValueError(
+                    "Missing values are not accepted here: fill in the empty cells or leave out "
+                    f"their rows{', or say in the schema what `missing` means' * accepts}."
+                )
             cells = pc.if_else(missing, pa.scalar(None, pa.binary()), cells)
         return self.typed(cells)
 
@@ -125,12 +117,8 @@ class ReadField(Field):
     def typed(self, cells: pa.Array) -> pa.Array:
         """Do the part of `read` that is the kind's own; a missing cell is null by now."""
 
-    @abstractmethod
-    def words(self, column: pa.Array) -> Words:
-        """Return (rows,) uint64: equal content gives equal words, different content other ones."""
-
     def reading(self) -> list[object]:
-        """Return what decides the word of a cell; bounds do not, as clipping comes later."""
+        """Return what decides what a cell is read as; bounds do not, as clipping comes later."""
         return [self.name, self.type, self.policy]
 
 

@@ -17,8 +17,6 @@ from stages.tabular.fields.base import (
     Feature,
     Label,
     ReadField,
-    Words,
-    text_word,
 )
 
 # What a text beyond the vocabulary is called where it is a level of its own.
@@ -32,16 +30,16 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _several_different(values: tuple[str, ...]) -> tuple[str, ...]:
-    if len(values) < 2:
-        raise ValueError(f"should list two or more texts, but lists {len(values)}")
+def _different(values: tuple[str, ...]) -> tuple[str, ...]:
     if twice := repeated(values):
         raise ValueError(f"should list each value once, but repeats {quoted(twice)}")
     return values
 
 
 Category = Annotated[str, AfterValidator(_not_blank)]
-Categories = Annotated[tuple[Category, ...], AfterValidator(_several_different)]
+Categories = Annotated[
+    tuple[Category, ...], pydantic.Field(min_length=2), AfterValidator(_different)
+]
 
 
 class Vocabulary(Declared):
@@ -69,26 +67,20 @@ class _Category(ReadField):
     def expected(self) -> str:
         return f"one of {quoted(self.constraints.enum)}"
 
-    def remedy(self, text: str) -> str:
-        return "Correct the cells, or add the values to the `enum` in the schema."
-
     def typed(self, cells: pa.Array) -> pa.Array:
         """A dictionary array of the levels."""
-        known = pa.array([text.encode() for text in self.constraints.enum])
-        codes = self._beyond(cells, pc.index_in(cells, value_set=known))
+        codes = self._codes(cells)
         if codes.null_count > cells.null_count:
-            raise ValueError("unknown category")
+            or_other = ", or set `other` there" if "other" in type(self).model_fields else ""
+            raise ValueError(
+                f"Correct the cells, or add the values to the `enum` in the schema{or_other}."
+            )
         return pa.DictionaryArray.from_arrays(codes, pa.array(self.levels))
 
-    def _beyond(self, cells: pa.Array, codes: pa.Array) -> pa.Array:
-        """Give codes to the cells that have none but need not be refused."""
-        return codes
-
-    def words(self, column: pa.Array) -> Words:
-        """A category's word is its text's, whatever its position."""
-        vocabulary = np.array([text_word(text) for text in self.levels], np.uint64)
-        codes: npt.NDArray[np.int32] = column.indices.to_numpy()
-        return vocabulary[codes]
+    def _codes(self, cells: pa.Array) -> pa.Array:
+        return pc.index_in(
+            cells, value_set=pa.array([text.encode() for text in self.constraints.enum])
+        )
 
 
 class CategoryFeature(Feature, _Category):
@@ -120,28 +112,19 @@ class CategoryFeature(Feature, _Category):
         named = self.levels[1:] if len(self.levels) == 2 else self.levels
         return tuple(f"{self.name}={level}" for level in named)
 
-    def remedy(self, text: str) -> str:
-        return f"{super().remedy(text)[:-1]}, or set `other` there."
-
-    def _beyond(self, cells: pa.Array, codes: pa.Array) -> pa.Array:
+    def _codes(self, cells: pa.Array) -> pa.Array:
+        codes = super()._codes(cells)
         if self.other:
             cells.cast(pa.string())  # a text in another character set is a fault, not another text
-            unknown = pc.and_(codes.is_null(), pc.invert(cells.is_null()))
-            codes = pc.if_else(unknown, self._code(OTHER), codes)
-        if self.missing == "category":
-            codes = pc.if_else(cells.is_null(), self._code(MISSING), codes)
-        return codes
-
-    def _code(self, level: str) -> pa.Scalar:
-        return pa.scalar(self.levels.index(level), pa.int32())
+            codes = codes.fill_null(len(self.constraints.enum))
+        missing = len(self.levels) - 1 if self.missing == "category" else None
+        return pc.if_else(cells.is_null(), pa.scalar(missing, pa.int32()), codes)
 
     def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
-        codes: npt.NDArray[np.int32] = column.indices.to_numpy()
-        two = len(self.levels) == 2
-        of_level = (
-            np.array([[-1], [1]], np.float32) if two else np.eye(len(self.levels), dtype=np.float32)
-        )
-        return of_level.take(codes, axis=0)
+        of_level = np.eye(len(self.levels), dtype=np.float32)
+        if len(self.levels) == 2:
+            of_level = np.array([[-1], [1]], np.float32)
+        return of_level.take(column.indices.to_numpy(), axis=0)
 
     def reading(self) -> list[object]:
         """With `other`, which texts are the others belongs to it."""

@@ -17,7 +17,6 @@ from stages.tabular.fields.base import (
     Label,
     Number,
     ReadField,
-    Words,
 )
 
 
@@ -46,35 +45,19 @@ class _Number(ReadField):
     def expected(self) -> str:
         return "a whole number" if self.type == "integer" else "a number"
 
-    def remedy(self, text: str) -> str:
-        try:
-            number = pa.scalar(text).cast(pa.float64()).as_py()
-        except pa.ArrowInvalid:
-            return (
-                "Write numbers with a decimal point and without units, spaces or thousands "
-                "separators."
-            )
-        if not math.isfinite(number):
-            return (
-                "Only finite numbers have a place between bounds: correct the cells or leave out "
-                "their rows."
-            )
-        return "Correct the cells, or declare the column's `type` as `number` in the schema."
-
     def typed(self, cells: pa.Array) -> pa.Array:
-        column = cells.cast(pa.float64())
+        try:
+            column = cells.cast(pa.float64())
+        except pa.ArrowInvalid:
+            raise ValueError(
+                "Write numbers with a decimal point and without units, spaces or separators."
+            ) from None
         numbers: npt.NDArray[np.float64] = column.drop_null().to_numpy()
         if not np.isfinite(numbers).all():
-            raise ValueError("not finite")
+            raise ValueError("Only finite numbers fit: correct the cells or leave out their rows.")
         if self.type == "integer" and (numbers != np.rint(numbers)).any():
-            raise ValueError("not whole")
+            raise ValueError("Correct the cells, or declare the column's `type` as `number`.")
         return column
-
-    def words(self, column: pa.Array) -> Words:
-        """A number's word is its value's."""
-        # A missing number is NaN here, and -0.0 + 0.0 is 0.0.
-        numbers: npt.NDArray[np.float64] = column.fill_null(np.nan).to_numpy() + 0.0
-        return numbers.view(np.uint64)
 
     def reading(self) -> list[object]:
         return [self.name, "number", self.policy]

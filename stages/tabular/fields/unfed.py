@@ -2,11 +2,9 @@
 
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from stages.tabular.fields.base import Field, ReadField, Words, text_word
+from stages.tabular.fields.base import Field, ReadField
 
 
 class Id(ReadField):
@@ -27,18 +25,14 @@ class Id(ReadField):
     def expected(self) -> str:
         return "an id in every row"
 
-    def remedy(self, text: str) -> str:
-        return "Correct the cells, or declare the column's `type` as `string` in the schema."
-
     def typed(self, cells: pa.Array) -> pa.Array:
         """Int64 or text."""
-        return cells.cast(pa.int64() if self.type == "integer" else pa.string())
-
-    def words(self, column: pa.Array) -> Words:
-        if self.type == "string":
-            return np.array([text_word(text) for text in column.to_pylist()], np.uint64)
-        whole: npt.NDArray[np.int64] = column.to_numpy()
-        return whole.view(np.uint64)
+        try:
+            return cells.cast(pa.int64() if self.type == "integer" else pa.string())
+        except pa.ArrowInvalid:
+            raise ValueError(
+                "Correct the cells, or declare the column's `type` as `string`."
+            ) from None
 
     def reading(self) -> list[object]:
         return [self.name, self.type]
