@@ -145,7 +145,7 @@ MISTAKES = {
     "vocabulary of one": (
         "sex",
         {"constraints": {"enum": ["male"]}},
-        ["field `sex`", "should list two or more texts, but lists 1"],
+        ["field `sex`", "`constraints.enum` should have at least 2 items after validation, not 1"],
     ),
     "repeated value": (
         "sex",
