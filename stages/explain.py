@@ -15,6 +15,7 @@ _PLAIN = {
     "finite_number": "should be a finite number",
     "string_type": "should be a text in quotes",
     "string_too_short": "should be a text of one character or more",
+    "path_type": "should be the path of a file",
     "tuple_type": "should be a list",
     "model_type": "should be an object in braces",
 }

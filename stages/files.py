@@ -1,7 +1,6 @@
 """Read what an earlier stage wrote; write outputs whole or not at all."""
 
 import csv
-import io
 import json
 import shutil
 import tempfile
@@ -61,29 +60,31 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object that another stage wrote.
+@contextmanager
+def made_earlier() -> Iterator[None]:
+    """Read what another stage wrote, in the block or the decorated function.
 
     Raises:
-        UserError: there is no such file.
+        UserError: a file is not there.
     """
-    content: dict[str, Any] = json.loads(_text(path))
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{error.filename}: no such file; an earlier stage, or a newer version of it, makes "
+            "it. Run all of them with: dvc repro"
+        ) from None
+
+
+@made_earlier()
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object that another stage wrote."""
+    content: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
     return content
 
 
+@made_earlier()
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """Read a CSV file that another stage wrote, as one dictionary per row.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    return list(csv.DictReader(io.StringIO(_text(path), newline="")))
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; an earlier stage makes it. Run all of them with: dvc repro"
-        ) from None
+    """Read a CSV file that another stage wrote, as one dictionary per row."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

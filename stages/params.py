@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stages.errors import UserError
 from stages.explain import Mistake, mistakes
@@ -44,22 +37,13 @@ def _auto(value: object) -> object:
 AUTO = BeforeValidator(_auto)
 
 
-def _path(value: object) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"should be the path of a file, but is {value!r}")
-    return Path(value)
-
-
-FilePath = Annotated[Path, BeforeValidator(_path)]
-
-
 class Params(BaseModel):
     """params.yaml, validated. The file itself says what each parameter does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: FilePath
-    schema_path: FilePath = Field(alias="schema")
+    data: Path
+    schema_path: Path = Field(alias="schema")
     test_fraction: Annotated[Real, Field(gt=0, lt=1)]
     split_seed: Seed
     train_size: Annotated[Whole, Field(ge=1)] | None
@@ -89,16 +73,12 @@ class Params(BaseModel):
     simulation_seed: Seed | None
 
     @model_validator(mode="after")
-    def _continue_from_a_run(self) -> Self:
+    def _consistent(self) -> Self:
         if (self.mode == "continue") != (self.continue_from is not None):
             raise ValueError(
                 "`mode: continue`, and only it, needs `continue_from` (commit, tag, experiment): "
                 f"now `mode` is {self.mode!r} and `continue_from` is {self.continue_from!r}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _tune_new_runs_only(self) -> Self:
         if self.tuning_trial is not None and self.mode == "continue":
             raise ValueError("`tuning_trial` goes with `mode: new`: only new runs can be tuned")
         return self
@@ -160,7 +140,6 @@ def _explanation(mistake: Mistake) -> str:
         return f"{mistake}. Add a line `{name}: …`; `git show HEAD:params.yaml` has one."
     if mistake.type == "extra_forbidden":
         return f"{mistake}."
-    or_auto = ""
-    if mistake.type != "value_error" and AUTO in Params.model_fields[name].metadata:
-        or_auto = " or `auto`"
+    auto = mistake.type != "value_error" and AUTO in Params.model_fields[name].metadata
+    or_auto = " or `auto`" if auto else ""
     return f"`{name}` {mistake.problem}{or_auto}{mistake.seen}. Change it and run again."

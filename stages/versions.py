@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,7 +29,7 @@ def resolve(name: str) -> str:
     Raises:
         UserError: there is no such version, or the name is one that moves.
     """
-    experiments = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").split()
+    experiments = _experiments(name)
     if len(experiments) == 1:
         return experiments[0]
     if len(experiments) > 1:
@@ -36,7 +37,7 @@ def resolve(name: str) -> str:
             f"params.yaml: `continue_from`: {len(experiments)} experiments are called {name!r}. "
             f"Name one by its id: {', '.join(experiments)}."
         )
-    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+    commit = commit_of(name)
     if not commit:
         raise UserError(
             f"params.yaml: `continue_from` should be a commit, tag or experiment, but there is no "
@@ -56,11 +57,15 @@ def commit_of(name: str) -> str | None:
 
     Of several experiments with one name it is the latest.
     """
-    experiments = _git(
+    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+    return next(iter(_experiments(name)), commit) or None
+
+
+def _experiments(name: str) -> list[str]:
+    """The ids of the experiments of this name, the latest first."""
+    return _git(
         "for-each-ref", "--sort=-creatordate", "--format=%(objectname)", f"refs/exps/*/*/{name}"
     ).split()
-    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-    return next(iter(experiments), commit) or None
 
 
 # In place of a commit's id: the files as they are now.
@@ -115,19 +120,20 @@ def is_shallow() -> bool:
 
 def dependency_hashes(commit: str, stage: str) -> set[str]:
     """Return the hashes of a stage's dependencies as `dvc.lock` at `commit` knows them."""
-    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")
-    deps = lock.get("stages", {}).get(stage, {}).get("deps", [])
-    return {str(dep["md5"]) for dep in deps}
+    return {str(dep["md5"]) for dep in _locked(commit).get(stage, {}).get("deps", [])}
 
 
 def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
+    outputs = (out for stage in _locked(commit).values() for out in stage.get("outs", []))
+    return next((str(out["md5"]) for out in outputs if out["path"] == path), None)
+
+
+def _locked(commit: str) -> dict[str, Any]:
+    """What `dvc.lock` at `commit` says of each stage."""
     lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")
-    for stage in lock.get("stages", {}).values():
-        for output in stage.get("outs", []):
-            if output["path"] == path:
-                return str(output["md5"])
-    return None
+    stages: dict[str, Any] = lock.get("stages", {})
+    return stages
 
 
 def fetch_output(commit: str, path: str, folder: Path) -> None:

@@ -279,7 +279,7 @@ def test_other_tensors_than_the_networks_are_refused(copy, how):
     path = copy / "weights.safetensors"
     save_file(TAMPERED[how](load_file(path)), path)
     reseal(copy)
-    with pytest.raises(UserError, match=r"expected (the tensors|finite float32)"):
+    with pytest.raises(UserError, match=r"expected finite float32 numbers in tensors"):
         load(copy)
 
 

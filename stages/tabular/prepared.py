@@ -5,7 +5,6 @@ A folder holds, for `train` and for `test`, `…_features.npy` (rows, features) 
 and whose rows (source.json); and the schema that encoded them (schema.json).
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -14,9 +13,9 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
-from stages.errors import UserError
-from stages.files import write_json, write_text
+from stages.files import made_earlier, write_json, write_text
 
 PREPARED = Path("data/prepared")
 
@@ -84,25 +83,18 @@ class Prepared(About):
     schema_text: str
 
     @classmethod
+    @made_earlier()
     def open(cls, folder: str | Path = PREPARED) -> Self:
         """Read all but the arrays.
 
         Raises:
             UserError: the folder is no prepared table, or one that an older version wrote.
         """
-        about, source, schema = (
-            _text(Path(folder) / name) for name in ("about.json", "source.json", "schema.json")
-        )
-        told = json.loads(about)
-        return cls(
-            features=tuple(told["features"]),
-            classes=tuple(told["classes"]),
-            groups={name: tuple(levels) for name, levels in told["groups"].items()},
-            unit=told["unit"],
-            folder=Path(folder),
-            source=Source(**json.loads(source)),
-            schema_text=schema,
-        )
+        folder = Path(folder)
+        about = TypeAdapter(About).validate_json((folder / "about.json").read_bytes())
+        source = TypeAdapter(Source).validate_json((folder / "source.json").read_bytes())
+        schema_text = (folder / "schema.json").read_text("utf-8")
+        return cls(**vars(about), folder=folder, source=source, schema_text=schema_text)
 
     @property
     def train(self) -> Side:
@@ -119,25 +111,9 @@ class Prepared(About):
         """(rows, groupings) int64: which level of each grouping a test row has."""
         return self._mapped("test_groups")
 
+    @made_earlier()
     def _mapped(self, name: str) -> npt.NDArray[Any]:
-        try:
-            return np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        except FileNotFoundError as error:
-            raise _not_prepared(error) from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise _not_prepared(error) from None
-
-
-def _not_prepared(error: OSError) -> UserError:
-    return UserError(
-        f"{error.filename}: no such file: there is no prepared table, or one that an older version "
-        "wrote. Make it with: dvc repro preprocess"
-    )
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
 
 @contextmanager
@@ -149,24 +125,25 @@ def prepared_writer(folder: Path, about: About, schema_text: str) -> Iterator[Ap
     """
     write_text(folder / "schema.json", schema_text)
     write_json(folder / "about.json", asdict(about))
+    parts = {
+        "features": ("<f4", (len(about.features),)),
+        "labels": ("<i8", ()),
+        "groups": ("<i8", (len(about.groups),)),
+    }
     with ExitStack() as files:
-
-        def grow(name: str, dtype: str, *columns: int) -> _GrowingArray:
-            path = folder / f"{name}.npy"
-            return files.enter_context(closing(_GrowingArray(path, dtype, columns)))
-
         arrays = {
-            side: [
-                grow(f"{side}_features", "<f4", len(about.features)),
-                grow(f"{side}_labels", "<i8"),
-            ]
+            (side, part): files.enter_context(
+                closing(_GrowingArray(folder / f"{side}_{part}.npy", dtype, columns))
+            )
             for side in SIDES
+            for part, (dtype, columns) in parts.items()
+            if (side, part) != ("train", "groups")
         }
-        arrays["test"].append(grow("test_groups", "<i8", len(about.groups)))
 
-        def append(side: SideName, *parts: npt.NDArray[Any]) -> None:
-            for array, rows in zip(arrays[side], parts, strict=False):
-                array.append(rows)
+        def append(side: SideName, *rows: npt.NDArray[Any]) -> None:
+            for part, added in zip(parts, rows, strict=True):
+                if (side, part) in arrays:
+                    arrays[side, part].append(added)
 
         yield append
 

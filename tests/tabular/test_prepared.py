@@ -113,7 +113,7 @@ def test_rows_of_another_shape_or_type_are_refused(tmp_path, features, says):
 
 
 def test_a_folder_that_is_not_prepared_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no such file.*dvc repro preprocess"):
+    with pytest.raises(UserError, match=r"no such file.*dvc repro"):
         Prepared.open(tmp_path / "nowhere")
 
 
@@ -121,5 +121,5 @@ def test_a_folder_that_is_not_prepared_is_refused(tmp_path):
 def test_a_folder_that_an_older_version_wrote_is_refused(tmp_path, name):
     write(tmp_path, {"train": some_rows(10)})
     (tmp_path / name).unlink()
-    with pytest.raises(UserError, match=rf"{name}: no such file.*dvc repro preprocess"):
+    with pytest.raises(UserError, match=rf"{name}: no such file.*newer version.*dvc repro"):
         _ = Prepared.open(tmp_path).train
