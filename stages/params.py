@@ -117,19 +117,18 @@ def sweep(settings: Sequence[str]) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a setting has no `=`.
     """
-    names, values = [], []
+    values: dict[str, list[Any]] = {}
     for setting in settings:
         name, given, choices = setting.partition("=")
         if not given:
             raise UserError(f"-S {setting}: expected NAME=VALUE,…, such as target_epsilon=1,2.")
-        names.append(name)
         # Commas within brackets belong to one value, as in hidden_sizes=[128,64],[].
         try:
-            values.append([yaml.safe_load(one) for one in re.split(r",(?![^\[]*\])", choices)])
+            values[name] = [yaml.safe_load(one) for one in re.split(r",(?![^\[]*\])", choices)]
         except yaml.YAMLError:
             raise UserError(f"-S {setting}: a value is not valid YAML. Correct it.") from None
-    for combination in itertools.product(*values):
-        yield dict(zip(names, combination, strict=True))
+    for combination in itertools.product(*values.values()):
+        yield dict(zip(values, combination, strict=True))
 
 
 def _explanation(mistake: Mistake) -> str:

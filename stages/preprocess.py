@@ -1,13 +1,11 @@
 """Stage: read the private table, split it, encode it, and store it as arrays for training."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from stages.commands import run_stage
@@ -40,38 +38,33 @@ def _source(params: Params, schema: Schema) -> Source:
 def _prepare(params: Params, schema: Schema, folder: Path) -> dict[SideName, set[int]]:
     """Fill `folder` and return the classes that each side holds."""
     seen: dict[SideName, set[int]] = {side: set() for side in SIDES}
-    with prepared_writer(folder, about(schema), schema.to_json()) as append:
-        for batch in _with_progress(read_people(params.data, schema, params.split_seed)):
+    with (
+        prepared_writer(folder, about(schema), schema.to_json()) as append,
+        tqdm(unit=" rows", unit_scale=True, disable=None) as bar,  # None: only on a terminal
+    ):
+        for batch in read_people(params.data, schema, params.split_seed):
             parts = [part(batch, schema) for part in (encode, labels, groups)]
             test = in_test(batch, schema, params.test_fraction, params.split_seed)
             for side, chosen in zip(SIDES, (~test, test), strict=True):
                 features, classes, levels = (part.compress(chosen, axis=0) for part in parts)
                 append(side, features, classes, levels)
                 seen[side].update(np.unique(classes).tolist())
-    return seen
-
-
-def _with_progress(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    with tqdm(unit=" rows", unit_scale=True, disable=None) as bar:  # None: only on a terminal
-        for batch in batches:
-            yield batch
             bar.update(batch.num_rows)
+    return seen
 
 
 def _refuse_unusable(seen: dict[SideName, set[int]], params: Params, schema: Schema) -> None:
     for side in SIDES:
         if not seen[side]:
             raise UserError(
-                f"{params.data}: no row falls on the {side} side. Expected rows on both: use a "
-                f"larger table, or change `test_fraction` (now {params.test_fraction:g}) or "
-                "`split_seed` in params.yaml."
+                f"{params.data}: no row falls on the {side} side. Use a larger table, or change "
+                f"`test_fraction` (now {params.test_fraction:g}) or `split_seed` in params.yaml."
             )
     if len(seen["train"]) == 1:
         (only,) = seen["train"]
         raise UserError(
-            f"{params.data}: every training row has label `{schema.class_names[only]}`, but a "
-            "classifier needs rows of more than one class. Correct the label's `threshold` or "
-            f"`category` in {params.schema_path}, or use a larger table."
+            f"{params.data}: every training row has label `{schema.class_names[only]}`, but two "
+            f"classes are needed. Correct the label in {params.schema_path}, or use more rows."
         )
 
 

@@ -26,8 +26,8 @@ def read_people(data: Path, schema: Schema, split_seed: int) -> Iterator[pa.Reco
     if schema.id.repeated == "refuse" and not kept.all():
         raise UserError(
             f"{data}: expected one row for each `{schema.id.name}`, but {(~kept).sum()} of the "
-            "rows are further ones. The promise is for a row, so a person must have one: remove "
-            'the others, or put `"repeated": "keep one"` into the schema.'
+            "rows are further ones. The promise is for a row: remove them, or put "
+            '`"repeated": "keep one"` into the schema.'
         )
     for batch in read_batches(data, schema):
         of_batch, kept = np.split(kept, [batch.num_rows])

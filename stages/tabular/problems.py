@@ -1,8 +1,7 @@
 """What is wrong with a table, and what to do about it: in its cells, and in their file."""
 
-import codecs
-import difflib
 import json
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,15 +15,10 @@ from stages.tabular.schema import Schema
 # How much of a fault a message shows: lines, and characters of each.
 SHOWN_LINES = 5
 _SHOWN_CHARACTERS = 60
-_SHOWN_PROBLEMS = 20
+_SHOWN_FAULTS = 20
 
-# How files begin that are no CSV whatever they are called, and what to do about them.
-OTHER_KINDS = {
-    b"\x1f\x8b": "a gzip file; give it a name that ends in .csv.gz",
-    b"PAR": "a Parquet file; give it a name that ends in .parquet",
-    b"PK\x03": "an Excel workbook or another zip file; export it as CSV",
-}
-BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# How files begin that are no plain UTF-8 or no CSV: byte order marks, gzip, Parquet, Excel's zip.
+OTHER_STARTS = (BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE, b"\x1f\x8b", b"PAR", b"PK\x03")
 # What people write into empty cells.
 LIKE_MISSING = {"", "na", "n/a", "null", "none", "missing", "unknown", "?", "-", "."}
 DELIMITERS = ",;\t|"
@@ -102,13 +96,11 @@ def _remedy(cell: bytes | None, missing_values: Sequence[str]) -> str | None:
 
 def refuse_other_encodings(path: object, start: bytes) -> None:
     """Refuse a file whose first bytes are not those of CSV in UTF-8."""
-    for mark, kind in OTHER_KINDS.items():
-        if start.startswith(mark):
-            raise UserError(f"{path}: expected CSV, but this is {kind}.")
-    if start.startswith(BYTE_ORDER_MARKS) or b"\0" in start:
+    if start.startswith(OTHER_STARTS) or b"\0" in start:
         raise UserError(
-            f"{path}: expected plain UTF-8, but the file begins with the bytes {start.hex(' ')}, a "
-            "byte order mark or UTF-16. Save it as UTF-8 without byte order mark."
+            f"{path}: expected CSV in plain UTF-8, but the file begins with the bytes "
+            f"{start.hex(' ')}, a byte order mark, UTF-16 or another kind of file. Save it as "
+            "UTF-8 without byte order mark, or name it by its kind: .csv.gz or .parquet."
         )
 
 
@@ -116,35 +108,23 @@ def refuse_other_columns(
     path: object, found: Sequence[str], schema: Schema, optional: Container[str]
 ) -> None:
     """Refuse a file whose columns are not those that the schema declares."""
-    declared = [field.name for field in schema.fields]
-    extra = [name for name in dict.fromkeys(found) if name not in declared]
-    problems = [
-        f"`{name}` is missing{_near_miss(name, extra)}: add the column, or remove it from the "
-        "schema."
-        for name in declared
-        if name not in found and name not in optional
+    counts, declared = Counter(found), [field.name for field in schema.fields]
+    faults = [
+        *(f"`{name}` is missing" for name in declared if not (counts[name] or name in optional)),
+        *(f"{_shown(name)} is not in the schema" for name in counts if name not in declared),
+        *(f"`{name}` is there {counts[name]} times" for name in declared if counts[name] > 1),
     ]
-    problems += [
-        f"{_shown(name)} is not in the schema: remove the column, or declare it there."
-        for name in extra
-    ]
+    if not faults:
+        return
+    advice = "Rename, add or remove columns, or correct the schema."
     if len(found) == 1 and (others := [one for one in DELIMITERS if one in found[0]]):
         dialect = json.dumps({"dialect": {"delimiter": others[0]}})[1:-1]
-        problems = [
-            f"{_shown(found[0])} looks like several: perhaps put {dialect} into the schema."
-        ]
-    problems += [
-        f"`{name}` occurs {count} times: keep one of the columns."
-        for name, count in Counter(found).items()
-        if count > 1 and name in declared
-    ]
-    if problems:
-        more = len(problems) - _SHOWN_PROBLEMS
-        raise UserError(
-            f"{path}: line 1: expected the columns that the schema declares, in any order, but\n"
-            + "\n".join(f"  column {problem}" for problem in problems[:_SHOWN_PROBLEMS])
-            + (f"\n  and {more} more" if more > 0 else "")
-        )
+        advice = f"If the columns are separated by {others[0]!r}, put {dialect} into the schema."
+    shown = [f"  column {fault}" for fault in faults[:_SHOWN_FAULTS]]
+    if more := len(faults) - len(shown):
+        shown.append(f"  and {more} more")
+    start = f"{path}: line 1: expected the columns that the schema declares, in any order, but"
+    raise UserError("\n".join([start, *shown, advice]))
 
 
 def no_rows_message(path: object) -> str:
@@ -164,12 +144,6 @@ def parse_message(path: object, error: pa.ArrowInvalid, delimiter: str) -> str:
         f"that contains {delimiter!r} or a quote belongs in double quotes), or put another "
         "`delimiter` into the schema's `dialect`."
     )
-
-
-def _near_miss(name: str, candidates: Sequence[str]) -> str:
-    spellings = {candidate.strip().lower(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(name.lower(), spellings, n=1)
-    return f" (is {_shown(spellings[near[0]])} meant?)" if near else ""
 
 
 def _shown(content: str | bytes | None) -> str:

@@ -13,7 +13,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pyarrow import parquet
@@ -123,7 +122,11 @@ def _typed_batches(source: Source, schema: Schema, *, scoring: bool) -> Iterator
                 first = islice(bad_cells(field, rest, schema.missing_values), SHOWN_LINES)
                 message = f"{_name(source)}: {Problem(field, first)}"
                 raise UserError(message + (_NOT_THE_SCHEMA if scoring else "")) from None
-        yield _without_dropped(pa.RecordBatch.from_pydict(columns), present)
+        typed = pa.RecordBatch.from_pydict(columns)
+        for field in present:
+            if field.policy == "drop":
+                typed = typed.filter(typed.column(field.name).is_valid())
+        yield typed
 
 
 def _fields_for_scoring(schema: Schema) -> list[ReadField]:
@@ -132,15 +135,6 @@ def _fields_for_scoring(schema: Schema) -> list[ReadField]:
         for field in schema.read_fields
         if not isinstance(field, Label)
     ]
-
-
-def _without_dropped(batch: pa.RecordBatch, fields: Sequence[ReadField]) -> pa.RecordBatch:
-    dropped = [
-        batch.column(field.name).is_null().to_numpy(zero_copy_only=False)
-        for field in fields
-        if field.policy == "drop" and batch.column(field.name).null_count
-    ]
-    return batch.filter(pa.array(~np.any(dropped, axis=0))) if dropped else batch
 
 
 # --- file to cells ---------------------------------------------------------------------------
@@ -171,7 +165,7 @@ def _read_cells(source: Source, schema: Schema, optional: Collection[str] = ()) 
     except FileNotFoundError:
         raise UserError(
             f"{name}: no such file. It should be the table, a CSV or Parquet file: correct the "
-            "path (`data` in params.yaml is that of the training), or put the file there."
+            "path (for training, `data` in params.yaml), or put the file there."
         ) from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{name}: expected a table, but it cannot be read: {error}") from None

@@ -57,7 +57,7 @@ class Schema(Declared):
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no such file. `schema` in params.yaml should name the file that declares "
-                "the table's columns: correct it, or write the file (the sample's is a model)."
+                "the table's columns: correct it, or write the file."
             ) from None
         except OSError as error:
             raise UserError(f"{path}: expected a readable file, but: {error.strerror}.") from None
@@ -126,22 +126,13 @@ class Schema(Declared):
 
     def _faults_of_fields(self) -> Iterator[str]:
         if twice := repeated([field.name for field in self.fields]):
-            yield (
-                f"each column should be declared once, but {quoted(twice)} is declared again. "
-                "Remove or rename one of them"
-            )
+            yield f"each column should be declared once, but {quoted(twice)} is declared again"
         labels = [field.name for field in self.fields if isinstance(field, Label)]
         if len(labels) != 1:
             have = f"{quoted(labels)} have it" if labels else "none has it"
-            yield (
-                f'one field should have `"role": "label"`, but {have}. Mark the one that is to be '
-                "predicted"
-            )
+            yield f'one field should have `"role": "label"`, the one to be predicted, but {have}'
         if not self.features:
-            yield (
-                "at least one feature is needed to predict the label from, but there is none. "
-                "Declare the other columns"
-            )
+            yield "at least one feature should be declared to predict from, but there is none"
         ids = [field.name for field in self.fields if isinstance(field, Id)]
         if len(ids) > 1:
             yield f'one field at most should have `"role": "id"`, but {quoted(ids)} have it'
@@ -187,14 +178,10 @@ def _called(content: Any, index: int) -> str:
 
 
 def _roles() -> Iterator[str]:
-    """Yield each role and the types that go with it."""
-    for role in dict.fromkeys(
-        chain.from_iterable(choices(kind, "role") for kind in KINDS.values())
-    ):
-        kinds = [kind for kind in KINDS.values() if role in choices(kind, "role")]
-        *others, last = chain.from_iterable(choices(kind, "type") or ("any",) for kind in kinds)
-        types = f"{', '.join(others)} or {last}" if others else last
-        yield f"`role` {role} with `type` {types}"
+    """Yield the roles and types of each kind."""
+    for kind in KINDS.values():
+        types = " or ".join(choices(kind, "type")) or "any"
+        yield f"`role` {' or '.join(choices(kind, 'role'))} with `type` {types}"
 
 
 def _role_and_type(field: object) -> str:

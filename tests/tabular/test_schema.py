@@ -198,7 +198,7 @@ MISTAKES = {
         {"type": "boolean"},
         [
             "field `age`",
-            "`type` integer, number or string",
+            "`role` feature with `type` integer or number, `role` feature with `type` string",
             "found `role` feature with `type` bool",
         ],
     ),
@@ -235,7 +235,10 @@ def test_every_mistake_is_reported_at_once(tmp_path):
 
 def test_a_schema_without_label_is_refused(tmp_path):
     message = refusal_of_fields(tmp_path, [FIELDS["age"], FIELDS["bmi"]])
-    assert 'one field should have `"role": "label"`, but none has it' in message
+    assert (
+        'one field should have `"role": "label"`, the one to be predicted, but none has it'
+        in message
+    )
 
 
 def test_a_schema_with_two_labels_is_refused(tmp_path):

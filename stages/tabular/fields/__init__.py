@@ -33,8 +33,7 @@ def _kind_of(field: object) -> str | None:
         return None
     declared = {"role": field.get("role", "feature"), "type": field.get("type")}
     for name, kind in KINDS.items():
-        allowed = ((value, choices(kind, key)) for key, value in declared.items())
-        if all(value in values or not values for value, values in allowed):
+        if all(value in (choices(kind, key) or (value,)) for key, value in declared.items()):
             return name
     return None
 
