@@ -22,6 +22,7 @@ OTHER_STARTS = (BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE, b"\x1f\x8b", b"PAR", b"PK\
 # What people write into empty cells.
 LIKE_MISSING = {"", "na", "n/a", "null", "none", "missing", "unknown", "?", "-", "."}
 DELIMITERS = ",;\t|"
+NO_ROWS = "expected a header line and then one line per row, but there are no rows: another file?"
 
 # The line number of the first row, and the rows' cells as bytes.
 Cells = tuple[int, pa.RecordBatch]
@@ -127,22 +128,14 @@ def refuse_other_columns(
     raise UserError("\n".join([start, *shown, advice]))
 
 
-def no_rows_message(path: object) -> str:
-    """Return the message about a table without rows."""
-    return (
-        f"{path}: expected a header line and then one line per row, but there are no rows. Is this "
-        "the right file?"
-    )
-
-
-def parse_message(path: object, error: pa.ArrowInvalid, delimiter: str) -> str:
-    """Return the message about CSV that cannot be parsed."""
+def parse_message(error: pa.ArrowInvalid, delimiter: str) -> str:
+    """Return what is wrong with CSV that cannot be parsed."""
     if "Empty CSV" in str(error):
-        return no_rows_message(path)
+        return NO_ROWS
     return (
-        f"{path}: expected values separated by {delimiter!r}, but: {error}. Mend the row (a cell "
-        f"that contains {delimiter!r} or a quote belongs in double quotes), or put another "
-        "`delimiter` into the schema's `dialect`."
+        f"expected values separated by {delimiter!r}, but: {error}. Mend the row (a cell that "
+        f"contains {delimiter!r} or a quote belongs in double quotes), or put another `delimiter` "
+        "into the schema's `dialect`."
     )
 
 

@@ -20,11 +20,11 @@ from pyarrow import parquet
 from stages.errors import UserError
 from stages.tabular.fields import Feature, Field, Label, ReadField
 from stages.tabular.problems import (
+    NO_ROWS,
     SHOWN_LINES,
     Cells,
     Problem,
     bad_cells,
-    no_rows_message,
     parse_message,
     refuse_other_columns,
     refuse_other_encodings,
@@ -157,11 +157,12 @@ def _read_cells(source: Source, schema: Schema, optional: Collection[str] = ()) 
             yield line, batch
             line += batch.num_rows
         if line == first_row:
-            raise UserError(no_rows_message(name))
+            raise UserError(f"{name}: {NO_ROWS}")
     except pa.ArrowInvalid as error:
         if str(name).endswith(PARQUET):
             raise UserError(f"{name}: expected a Parquet file, but: {error}.") from None
-        raise UserError(parse_message(name, error, schema.dialect.delimiter)) from None
+        message = parse_message(error, schema.dialect.delimiter)
+        raise UserError(f"{name}: {message}") from None
     except FileNotFoundError:
         raise UserError(
             f"{name}: no such file. It should be the table, a CSV or Parquet file: correct the "

@@ -54,13 +54,11 @@ class Schema(Declared):
         try:
             text = Path(path).read_text("utf-8")
             content = json.loads(text, object_pairs_hook=_refuse_repeated_keys)
-        except FileNotFoundError:
-            raise UserError(
-                f"{path}: no such file. `schema` in params.yaml should name the file that declares "
-                "the table's columns: correct it, or write the file."
-            ) from None
         except OSError as error:
-            raise UserError(f"{path}: expected a readable file, but: {error.strerror}.") from None
+            raise UserError(
+                f"{path}: expected a readable file that declares the table's columns, but: "
+                f"{error.strerror}. Correct `schema` in params.yaml, or write the file."
+            ) from None
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}: expected JSON in UTF-8, but: {error}. Mend the place it names."

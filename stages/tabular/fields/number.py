@@ -28,13 +28,11 @@ class Bounds(Declared):
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not self.minimum < self.maximum:
+        if not 0 < self.maximum - self.minimum < math.inf:
             raise ValueError(
-                f"should have its `minimum` below its `maximum`, but {self.minimum:.15g} is not "
-                f"below {self.maximum:.15g}"
+                "should have its `minimum` below its `maximum` by what a float can hold, but they "
+                f"are {self.minimum:.15g} and {self.maximum:.15g}"
             )
-        if not math.isfinite(self.maximum - self.minimum):
-            raise ValueError("should span a range that a float can hold, but is wider")
         return self
 
 
