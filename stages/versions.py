@@ -131,9 +131,7 @@ def output_hash(commit: str, path: str) -> str | None:
 
 def _locked(commit: str) -> dict[str, Any]:
     """What `dvc.lock` at `commit` says of each stage."""
-    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}")
-    stages: dict[str, Any] = lock.get("stages", {})
-    return stages
+    return yaml.safe_load(file_at(commit, "dvc.lock") or "{}").get("stages", {})
 
 
 def fetch_output(commit: str, path: str, folder: Path) -> None:
