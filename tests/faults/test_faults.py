@@ -33,7 +33,7 @@ from stages.evaluation.metrics import all_metrics
 from stages.evaluation.release import CountRelease
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
-from stages.privacy.renyi import epsilon_renyi
+from stages.privacy.history import adaptive_epsilon
 from stages.tabular import encode
 from stages.tabular.fields.category import CategoryFeature
 from stages.tabular.prepared import Prepared, Side
@@ -714,8 +714,7 @@ def test_a_continued_run_that_forgets_its_past_is_caught_by_its_checkpoint(tmp_p
     seen = train_and_continue(clean)
     assert Checkpoint.load(clean / "models/checkpoint").history == seen
     reported = TrainResult.read(clean).epsilon or 0.0
-    # A plan made on the way is only bounded by Rényi divergence, which is more than PLD's figure.
-    assert account(seen, DELTA, 5).pld < epsilon_renyi(seen, DELTA) <= reported <= 5
+    assert adaptive_epsilon(seen, DELTA) <= reported <= 5
 
     seen = train_and_continue(fault, forget=True)
     forgetful = Checkpoint.load(fault / "models/checkpoint").history
