@@ -11,7 +11,7 @@ from stages.files import write_text
 from stages.params import load_params
 from stages.reporting.report import write_report
 from stages.reporting.run import Parameters, Run
-from stages.reporting.statement import FILE_NAME, make_statement
+from stages.reporting.statement import FILE_NAME, make_statement, to_yaml
 from stages.tabular.schema import Schema
 
 PLOTS = Path("plots")
@@ -19,16 +19,10 @@ PLOTS = Path("plots")
 
 def main() -> None:
     params = load_params()
-    parameters = Parameters(
-        target_epsilon=params.target_epsilon,
-        test_fraction=params.test_fraction,
-        split_seed=params.split_seed,
-        train_size=params.train_size,
-        privacy_budget=params.privacy_budget,
-    )
-    run = Run.read(Path(), Schema.load(params.schema_path), parameters)
+    told = Parameters.model_validate(params, from_attributes=True)
+    run = Run.read(Path(), Schema.load(params.schema_path), told)
     statement = make_statement(run)
-    write_text(PLOTS / FILE_NAME, statement.to_yaml())
+    write_text(PLOTS / FILE_NAME, to_yaml(statement))
     write_report(run, statement, PLOTS, PLOTS)
 
 

@@ -25,9 +25,9 @@ def main() -> None:
     else:
         statement = publish(arguments.folder)
         verdict = "may leave the building"
-    evidence = statement.evidence
-    print(f"{arguments.folder} {verdict}: ε = {evidence.epsilon:.4f} at δ = {evidence.delta:g}")
-    print(f"fingerprint of its statement, to be told by another way: {statement.checksum}")
+    epsilon, delta = (statement["evidence"][name] for name in ("epsilon", "delta"))
+    print(f"{arguments.folder} {verdict}: ε = {epsilon:.4f} at δ = {delta:g}")
+    print(f"fingerprint of its statement, to be told by another way: {statement['checksum']}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ from stages.reporting.bundle import publish, without_commits
 from stages.reporting.contents import hashes_of
 from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
-from stages.reporting.statement import load_statement, make_statement
+from stages.reporting.statement import (
+    checksum_of,
+    load_statement,
+    make_statement,
+    parameters_of,
+    to_yaml,
+)
 from stages.reporting.templates import fill
 from stages.reporting.verify import verify
 from stages.tabular.schema import Schema
@@ -82,7 +89,7 @@ def test_a_bundle_verifies_where_there_is_nothing_else(bundle):
     )
     assert done.returncode == 0, done.stderr
     assert "both accountants" in done.stdout
-    assert load_statement(bundle / "statement.yaml").checksum in done.stdout
+    assert load_statement(bundle / "statement.yaml")["checksum"] in done.stdout
 
 
 def test_it_holds_what_may_leave_and_nothing_else(bundle):
@@ -187,10 +194,10 @@ def seal(bundle):
     """Write the statement anew, as it follows from the files that are there."""
     before = load_statement(bundle / "statement.yaml")
     schema = Schema.load(bundle / "model/schema.json")
-    run = Run.read(bundle, schema, before.evidence.parameters)
-    date = before.deployment.basic.publication_date
-    statement = make_statement(run, published=date, files=hashes_of(bundle))
-    (bundle / "statement.yaml").write_text(statement.to_yaml())
+    run = Run.read(bundle, schema, parameters_of(before))
+    published = date.fromisoformat(before["deployment"]["basic"]["publication_date"])
+    statement = make_statement(run, published=published, files=hashes_of(bundle))
+    (bundle / "statement.yaml").write_text(to_yaml(statement))
 
 
 def test_a_forger_who_changes_nothing_passes(bundle):
@@ -239,7 +246,7 @@ def test_a_headline_that_does_not_follow_from_its_evidence_is_caught(bundle):
 
 def test_a_bundle_of_an_older_version_is_refused_by_it(bundle):
     path = bundle / "statement.yaml"
-    content = load_statement(path).model_dump(mode="json")
+    content = load_statement(path)
     del content["version"]  # as version 0.1.0 wrote it, with flat metrics beside it
     path.write_text(yaml.safe_dump(content))
     (bundle / "metrics/evaluate.json").write_text('{"accuracy": 0.9}')
@@ -249,12 +256,81 @@ def test_a_bundle_of_an_older_version_is_refused_by_it(bundle):
 
 def test_a_statement_that_does_not_follow_from_its_metrics_is_caught(bundle):
     path = bundle / "statement.yaml"
-    content = load_statement(path).model_dump(mode="json")
+    content = load_statement(path)
     content["deployment"]["dp_variant"]["unprotected_quantities"] = "none"
-    unsealed = load_statement(path).model_validate(content)
-    sealed = unsealed.model_copy(update={"checksum": unsealed.computed_checksum})
-    path.write_text(sealed.to_yaml())
+    path.write_text(sealed(content))
     with pytest.raises(UserError, match="unprotected_quantities` does not follow"):
+        verify(bundle)
+
+
+def sealed(content):
+    """Return the text of a statement with the checksum that it should have."""
+    return to_yaml({**content, "checksum": checksum_of(content)})
+
+
+def put(content, path, value):
+    *outer, last = path.split(".")
+    for key in outer:
+        content = content[int(key) if key.isdigit() else key]
+    content[int(last) if last.isdigit() else last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("evidence.epsilon", -1),
+        ("evidence.epsilon", "small"),
+        ("evidence.training.planned_in_advance", 1),
+        ("evidence.training.history.0.steps.sample_rate", 2),
+        ("evidence.training.history.0.steps.steps", 0),
+        ("evidence.training.history.0.steps.noise_multiplier", 0),
+        ("evidence.training.history.0.steps.surprise", 1),
+        ("evidence.training.history.0", {"steps": {}, "more": {}}),
+        ("evidence.testing.spend.0", {"unheard_of": {"epsilon": 1.0}}),
+        ("evidence.testing.spend.0.discrete_laplace.epsilon", -1),
+        ("evidence.training.surprise", None),
+        ("evidence.training.surprise", 1),
+        ("evidence.attack.test_figures", {"advantage": 1.5}),
+        ("deployment.privacy_loss.number_of_privacy_units", True),
+        ("deployment.privacy_loss.privacy_parameters.delta", 1),
+        ("deployment.deployment_model.model_name", "Local"),
+        ("deployment.basic.publication_date", "20260101"),
+        ("deployment.basic.surprise", ""),
+        ("surprise", None),
+    ],
+)
+def test_a_sealed_statement_that_is_out_of_shape_is_refused_by_name(bundle, path, value):
+    content = load_statement(bundle / "statement.yaml")
+    put(content, path, value)
+    (bundle / "statement.yaml").write_text(sealed(content))
+    with pytest.raises(UserError, match=f"`{path}[^`]*` does not follow".replace(".", r"\.")):
+        verify(bundle)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("evidence.parameters.test_fraction", 1, r"`evidence\.parameters`: `test_fraction` should"),
+        ("evidence.parameters.surprise", 1, r"`evidence\.parameters`: `surprise` is not underst"),
+        ("deployment.basic.publication_date", "1/1/2026", "Invalid isoformat string: '1/1/2026'"),
+        ("deployment.basic.publication_date", None, "TypeError"),
+    ],
+)
+def test_what_a_statement_is_made_again_from_is_checked_itself(bundle, path, value, told):
+    content = load_statement(bundle / "statement.yaml")
+    put(content, path, value)
+    (bundle / "statement.yaml").write_text(sealed(content))
+    with pytest.raises(UserError, match=told):
+        verify(bundle)
+
+
+@pytest.mark.parametrize("path", ["checksum", "evidence", "deployment", "url_slug"])
+def test_what_is_missing_from_a_statement_is_refused_by_name(bundle, path):
+    content = load_statement(bundle / "statement.yaml")
+    del content[path]
+    text = to_yaml(content) if path == "checksum" else sealed(content)
+    (bundle / "statement.yaml").write_text(text)
+    with pytest.raises(UserError, match=path):
         verify(bundle)
 
 
@@ -349,6 +425,25 @@ def test_a_run_that_was_struck_is_refused(workspace):
     refused("was struck")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda s: s["evidence"].pop("parameters"), r"`evidence\.parameters`: .* is missing"),
+        (lambda s: put(s, "evidence.parameters.test_fraction", 1), "`test_fraction` should be"),
+        (lambda s: put(s, "evidence.epsilon", -1), "tells of another run"),
+        (lambda s: put(s, "deployment.basic.surprise", ""), "tells of another run"),
+        (lambda s: s.pop("evidence"), r"`evidence\.parameters`: .* is missing"),
+        (lambda s: s.pop("deployment"), "tells of another run"),
+    ],
+)
+def test_a_statement_that_is_out_of_shape_is_refused(workspace, change, told):
+    path = Path("plots/statement.yaml")
+    content = load_statement(path)
+    change(content)
+    path.write_text(sealed(content))
+    refused(told)
+
+
 def test_metrics_of_another_run_are_refused(workspace):
     change_result(EvaluateResult, Path(), lambda metrics: metrics["figures"].update(accuracy=0.99))
     refused("does not have the figures")
@@ -383,13 +478,17 @@ def test_a_ledger_that_lacks_runs_of_commits_is_refused(workspace, made):
 def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):
     ledger = Ledger()
     own = ledger.entries()[0].spend
-    before = load_statement(Path("plots/statement.yaml")).evidence.ledger.epsilon_total
+    before = total_in(load_statement(Path("plots/statement.yaml")))
     ledger.settle(ledger.reserve(own, None), own.events)
-    told = publish(Path("bundle")).evidence.ledger.epsilon_total
+    told = total_in(publish(Path("bundle")))
     assert told == ledger.total(own)
     assert before
     assert told > before
-    assert verify(Path("bundle")).evidence.ledger.epsilon_total == told
+    assert total_in(verify(Path("bundle"))) == told
+
+
+def total_in(statement):
+    return statement["evidence"]["ledger"]["epsilon_total"]
 
 
 def test_a_folder_that_exists_is_left_alone(workspace):

@@ -9,11 +9,18 @@ from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
 from stages.params import load_params
-from stages.reporting.contents import MODEL, TABLES, hashes_of
+from stages.reporting.contents import TABLES, hashes_of
 from stages.reporting.publishable import refuse_unpublishable
 from stages.reporting.report import write_report
 from stages.reporting.run import Run
-from stages.reporting.statement import FILE_NAME, Statement, load_statement, make_statement
+from stages.reporting.statement import (
+    FILE_NAME,
+    Statement,
+    load_statement,
+    make_statement,
+    parameters_of,
+    to_yaml,
+)
 from stages.reporting.templates import fill
 from stages.reporting.verify import verify
 from stages.tabular.leaks import leaks
@@ -36,7 +43,7 @@ def publish(folder: Path) -> Statement:
     params = load_params()
     drawn = load_statement(Path("plots") / FILE_NAME)
     schema = Schema.load(CLASSIFIER / "schema.json")
-    run = Run.read(Path(), schema, drawn.evidence.parameters)
+    run = Run.read(Path(), schema, parameters_of(drawn))
     total = refuse_unpublishable(run, CLASSIFIER, params.privacy_budget)
     if make_statement(run) != drawn:
         raise UserError(
@@ -48,7 +55,11 @@ def publish(folder: Path) -> Statement:
     run = replace(run, train=without_commits(run.train), test=test)
     with whole_folder(folder) as scratch:
         statement = _fill(scratch, run)
-        _refuse_leaks(scratch, params.data)
+        if found := leaks(scratch, params.data, scratch / "model/schema.json"):
+            raise UserError(
+                f"nothing was published: of the private table, {'; '.join(found)}. Find out how it "
+                "got there; if the value is public, declare it in the schema."
+            )
         verify(scratch)
     return statement
 
@@ -63,34 +74,18 @@ def without_commits(train: TrainResult) -> TrainResult:
 
 def _fill(folder: Path, run: Run) -> Statement:
     """Write all of the bundle into `folder`, and what it holds into its statement."""
-    for name in MODEL:
-        _copy(CLASSIFIER / Path(name).name, folder / name)
-    for name in TABLES:
-        _copy(Path(name), folder / name)
+    shutil.copytree(CLASSIFIER, folder / "model", copy_function=shutil.copyfile)
     run.train.write(folder)
     run.test.write(folder)
+    # What follows from other files is made anew, so that it cannot be of another run.
     write_csv(folder / "plots/confusion.csv", confusion_rows(run.table, run.classes))
     write_csv(folder / "plots/roc.csv", roc_rows(run.table))
+    for name in TABLES:
+        shutil.copyfile(name, folder / name)
     today = datetime.now(UTC).date()
     statement = make_statement(run, published=today)
     write_report(run, statement, folder, folder / "plots")
     write_text(folder / "README.md", fill("model_card.md", run=run, statement=statement))
     statement = make_statement(run, published=today, files=hashes_of(folder))
-    write_text(folder / FILE_NAME, statement.to_yaml())
+    write_text(folder / FILE_NAME, to_yaml(statement))
     return statement
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(source, target)
-    except FileNotFoundError:
-        raise UserError(f"{source}: no such file. Make it with: dvc repro") from None
-
-
-def _refuse_leaks(folder: Path, data: Path) -> None:
-    if found := leaks(folder, data, folder / "model/schema.json"):
-        raise UserError(
-            f"nothing was published: of the private table, {'; '.join(found)}. Find out how it got "
-            "there; if the value is public, declare it in the schema."
-        )

@@ -9,15 +9,17 @@ from stages.reporting.drawings import PICTURES
 from stages.reporting.statement import FILE_NAME
 from stages.training.result import TrainResult
 
-MODEL = tuple(f"model/{name}" for name in (*CONTENTS, SUMS))
-METRICS = (str(TrainResult.path), str(EvaluateResult.path))
-TABLES = tuple(f"plots/{name}.csv" for name in ("attack", "subgroups", "test_counts", "training"))
-# What follows from these is made anew, so that it cannot be of another run.
-DERIVED = tuple(f"plots/{name}.csv" for name in ("confusion", "privacy_utility", "roc"))
-REPORT = ("README.md", "report.html", "report.md", *(f"plots/{name}" for name in PICTURES))
+TABLES = ("plots/attack.csv", "plots/subgroups.csv", "plots/test_counts.csv", "plots/training.csv")
 
 # All but the statement, which tells the hashes of these.
-EXPECTED = (*MODEL, *METRICS, *TABLES, *DERIVED, *REPORT)
+EXPECTED = (
+    *(f"model/{name}" for name in (*CONTENTS, SUMS)),
+    *(str(result.path) for result in (TrainResult, EvaluateResult)),
+    *TABLES,
+    *(f"plots/{name}.csv" for name in ("confusion", "privacy_utility", "roc")),
+    *(f"plots/{name}" for name in PICTURES),
+    *("README.md", "report.html", "report.md"),
+)
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

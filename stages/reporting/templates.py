@@ -32,7 +32,9 @@ def _in_markdown(value: Any) -> Markup:
 
 def _in_yaml(value: Any) -> Markup:
     """Return a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf
+    )
     return Markup(text.removesuffix("...\n").strip())
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,22 @@ from stages.evaluation.metrics import metrics_of
 from stages.files import read_json
 from stages.model.files import load_model
 from stages.privacy.attack import figures_of
-from stages.privacy.events import DiscreteLaplace, Event, Steps
+from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting.contents import EXPECTED, hashes_of
 from stages.reporting.run import Run
 from stages.reporting.statement import (
     FILE_NAME,
-    Evidence,
     Statement,
+    checksum_of,
     load_statement,
     make_statement,
+    parameters_of,
 )
 from stages.tabular.schema import Schema
 from stages.training.accounting import effective_noise_multiplier, privacy_profile, spent_by
 from stages.training.curves import ending
+from stages.training.result import TrainResult
 
 # How far ε may be from the stated one when it is computed again, as a share: rounding on other
 # machines is a millionth of that.
@@ -83,22 +86,29 @@ def mixtures(run: Run, model: Path) -> Iterator[str]:
 
 
 def _problems(statement: Statement, folder: Path) -> Iterator[str]:
-    changed = list(_changed_files(folder, statement.evidence.files))
-    if statement.checksum != statement.computed_checksum:
-        changed.append(f"{FILE_NAME} was changed")
-    yield from changed
+    evidence = statement["evidence"]
+    changed = list(_changed_files(folder, evidence["files"]))
+    if statement.get("checksum") != checksum_of(statement):
+        changed.append(f"{FILE_NAME} was changed: it has another checksum")
     if changed:  # what is not as it was written need not be understood
+        yield from changed
         return
-    sides = (statement.evidence.training, statement.evidence.testing)
-    if any(len(side.spend) > MOST_EVENTS for side in sides):
-        yield f"{FILE_NAME} tells of more than {MOST_EVENTS} mechanisms"
+    run = Run.read(folder, Schema.load(folder / "model/schema.json"), parameters_of(statement))
+    spends = [record.spend for record in (run.train.record, *run.test.ledger)]
+    if any(len(spend.events) > MOST_EVENTS for spend in spends):
+        yield f"metrics/ tell of more than {MOST_EVENTS} mechanisms"
         return
-    schema = Schema.load(folder / "model/schema.json")
-    run = Run.read(folder, schema, statement.evidence.parameters)
-    yield from _other_headlines(run, folder)
+    for result in (run.train, run.test):
+        if read_json(folder / result.path) != result.content:
+            yield f"{result.path} does not begin with what follows from its evidence"
     yield from mixtures(run, folder / "model")
-    yield from _differences(statement, run)
-    yield from _wrong_figures(statement.evidence)
+    published = date.fromisoformat(statement["deployment"]["basic"]["publication_date"])
+    again = make_statement(run, published=published, files=evidence["files"])
+    for place in _differences(statement, again):
+        yield f"{FILE_NAME}: `{place}` does not follow from metrics/ and model/"
+    for name, stated, computed in (*_of_mechanism(run.train), *_of_accountants(run)):
+        if stated is None or not math.isclose(stated, computed, rel_tol=TOLERANCE):
+            yield f"{name} is stated as {stated}, but comes out as {computed:.6g}"
 
 
 def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
@@ -115,78 +125,61 @@ def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} was changed"
 
 
-def _other_headlines(run: Run, folder: Path) -> Iterator[str]:
-    for result in (run.train, run.test):
-        if read_json(folder / result.path) != result.content:
-            yield f"{result.path} does not begin with what follows from its evidence"
+def _differences(stated: Any, derived: Any, place: str = "") -> Iterator[str]:
+    """Yield the places at which a statement is not what follows; `derived` tells how far to look.
+
+    Types count, as Python takes true for 1.
+    """
+    if type(stated) is type(derived) and isinstance(derived, dict | list):
+        one, other = (
+            each if isinstance(each, dict) else dict(enumerate(each)) for each in (stated, derived)
+        )
+        for key in sorted({*one, *other}, key=str):
+            inner = f"{place}.{key}" if place else str(key)
+            yield from _differences(one.get(key, _ABSENT), other.get(key, _ABSENT), inner)
+    elif type(stated) is not type(derived) or stated != derived:
+        yield place
 
 
-def _differences(statement: Statement, run: Run) -> Iterator[str]:
-    """Yield where the statement is not what follows from the run beside it."""
-    again = make_statement(
-        run,
-        published=statement.deployment.basic.publication_date,
-        files=statement.evidence.files,
-    )
-    stated, derived = (dict(_leaves(one.model_dump(mode="json"))) for one in (statement, again))
-    for place in sorted({*stated, *derived}):
-        if stated.get(place) != derived.get(place):
-            yield f"{FILE_NAME}: `{place}` does not follow from metrics/ and model/"
-
-
-def _leaves(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict) and content:
-        for key, value in content.items():
-            yield from _leaves(value, f"{place}.{key}" if place else key)
-    else:
-        yield place, content
-
-
-def _wrong_figures(evidence: Evidence) -> Iterator[str]:
-    """Yield what is otherwise when computed again from the mechanisms in the statement."""
-    for name, stated, computed in (*_of_mechanism(evidence), *_of_accountants(evidence)):
-        if stated is None or not math.isclose(stated, computed, rel_tol=TOLERANCE):
-            yield f"{name} is stated as {stated}, but comes out as {computed:.6g}"
-
+_ABSENT = object()  # None is a value
 
 # What is computed again: its name, and the values as stated and as they come out.
 Figures = Iterator[tuple[str, float | None, float]]
 
 
-def _of_mechanism(evidence: Evidence) -> Figures:
-    training, last = evidence.training, _history(evidence)[-1]
-    yield (
-        "the noise multiplier of a step",
-        effective_noise_multiplier(training.noise_multiplier, training.metric_noise_multiplier),
-        last.noise_multiplier,
-    )
-    yield "the sampling rate", training.sample_rate, last.sample_rate
-    yield "the number of steps", training.steps, last.steps
+def _of_mechanism(train: TrainResult) -> Figures:
+    last = _history(train)[-1]
+    noise = effective_noise_multiplier(train.noise_multiplier, train.metric_noise_multiplier)
+    yield "the noise multiplier of a step", noise, last.noise_multiplier
+    yield "the sampling rate", train.sample_rate, last.sample_rate
+    yield "the number of steps", train.steps, last.steps
 
 
-def _of_accountants(evidence: Evidence) -> Figures:
-    training, testing, history = evidence.training, evidence.testing, _history(evidence)
-    delta, planned = training.delta or math.nan, training.planned_in_advance
-    spent = spent_by(history, delta, evidence.parameters.target_epsilon, planned=planned)
-    yield "ε by privacy random variables", training.epsilon_prv, spent.prv
-    yield "ε by loss distributions", training.epsilon_pld, spent.pld
-    yield "ε by Rényi divergence", training.epsilon_renyi, spent.renyi
-    yield "ε of replacing a row", training.epsilon_replace_one, spent.replace_one
-    trained = epsilon_renyi(training.spend, delta) if training.best_of_many else spent.epsilon
-    tested = _epsilon_of_counts(testing.spend, delta)
-    yield "ε of the training", training.epsilon, trained
-    yield "ε of the test figures", testing.epsilon, tested
-    both = trained + tested if evidence.lineage.table_changed else max(trained, tested)
-    yield "ε of the whole", evidence.epsilon, both
+def _of_accountants(run: Run) -> Figures:
+    train, history = run.train, _history(run.train)
+    delta, planned = train.delta or math.nan, train.parent is None
+    spent = spent_by(history, delta, run.parameters.target_epsilon, planned=planned)
+    yield "ε by privacy random variables", train.epsilon_prv, spent.prv
+    yield "ε by loss distributions", train.epsilon_pld, spent.pld
+    yield "ε by Rényi divergence", train.epsilon_renyi, spent.renyi
+    yield "ε of replacing a row", train.epsilon_replace_one, spent.replace_one
 
-    events = training.spend if training.best_of_many else history
-    stated = evidence.attack.model_and_curves or {}
-    for key, value in figures_of(privacy_profile(events, planned=planned)).items():
-        yield f"attack: {key}", stated.get(key), value
+    events = from_json(train.record.spend.events)
+    best_of_many = any(isinstance(event, BestOfMany) for event in events)
+    trained = epsilon_renyi(events, delta) if best_of_many else spent.epsilon
+    tested = _epsilon_of_counts(from_json(run.test.spend.events if run.test.spend else []), delta)
+    yield "ε of the training", train.epsilon, trained
+    yield "ε of the test figures", run.test.epsilon, tested
+    both = trained + tested if train.table_changed else max(trained, tested)
+    yield "ε of the whole", run.epsilon, both
+
+    profile = privacy_profile(events if best_of_many else history, planned=planned)
+    for key, value in figures_of(profile).items():
+        yield f"attack: {key}", (train.attack or {}).get(key), value
 
 
-def _history(evidence: Evidence) -> list[Steps]:
-    history = evidence.training.history
+def _history(train: TrainResult) -> list[Steps]:
+    history = from_json(train.history)
     steps = [event for event in history if isinstance(event, Steps)]
     if len(steps) < len(history):
         raise TypeError("a history of anything but steps")

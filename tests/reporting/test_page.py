@@ -15,7 +15,7 @@ from stages.evaluation.result import EvaluateResult
 from stages.reporting.drawings import PICTURES
 from stages.reporting.page import page
 from stages.reporting.run import Run
-from stages.reporting.statement import load_statement, make_statement
+from stages.reporting.statement import load_statement, make_statement, parameters_of
 from stages.reporting.templates import fill
 from stages.tabular.schema import Schema
 from stages.training.result import TrainResult
@@ -292,7 +292,7 @@ def report_that_says(released, text):
     first, *others = schema.fields
     planted = first.model_copy(update={"name": text, "description": text})
     schema = schema.model_copy(update={"fields": (planted, *others)})
-    run = Run.read(released, schema, statement.evidence.parameters)
+    run = Run.read(released, schema, parameters_of(statement))
     statement = make_statement(run)
     markdown = fill("report.md", run=run, statement=statement, plots="")
     return statement, page(markdown, dict.fromkeys(PICTURES, ()))
@@ -301,7 +301,7 @@ def report_that_says(released, text):
 @pytest.mark.parametrize("text", NASTY)
 def test_a_text_of_the_schema_is_told_as_it_is_whatever_it_would_mean(released, text):
     statement, html = report_that_says(released, text)
-    assert f"the columns {text}, " in statement.deployment.dp_variant.data_domain
+    assert f"the columns {text}, " in statement["deployment"]["dp_variant"]["data_domain"]
     assert [text, text] in [row[:2] for row in cells(html)]
     assert not {"script", "em", "code", "img"} & {element.tag for element in Elements(html).all}
 
