@@ -16,7 +16,6 @@ from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.model.files import CONTENTS, SUMS
 from stages.reporting.bundle import publish, without_commits
-from stages.reporting.contents import hashes_of
 from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
 from stages.reporting.statement import (
@@ -27,7 +26,7 @@ from stages.reporting.statement import (
     to_yaml,
 )
 from stages.reporting.templates import fill
-from stages.reporting.verify import verify
+from stages.reporting.verify import hashes_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from tests.conftest import ROOT, commit_all, copy_project, reseal

@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stages.books.rebuild import runs_in_commits
+from stages.books.store import Entry, Ledger
 from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
 from stages.params import load_params
-from stages.reporting.contents import TABLES, hashes_of
-from stages.reporting.publishable import refuse_unpublishable
 from stages.reporting.report import write_report
 from stages.reporting.run import Run
 from stages.reporting.statement import (
@@ -22,9 +22,10 @@ from stages.reporting.statement import (
     to_yaml,
 )
 from stages.reporting.templates import fill
-from stages.reporting.verify import verify
+from stages.reporting.verify import TABLES, hashes_of, mixtures, verify
 from stages.tabular.leaks import leaks
 from stages.tabular.schema import Schema
+from stages.training.monitors import MONITORS
 from stages.training.result import TrainResult
 
 CLASSIFIER = Path("models/classifier")
@@ -44,7 +45,7 @@ def publish(folder: Path) -> Statement:
     drawn = load_statement(Path("plots") / FILE_NAME)
     schema = Schema.load(CLASSIFIER / "schema.json")
     run = Run.read(Path(), schema, parameters_of(drawn))
-    total = refuse_unpublishable(run, CLASSIFIER, params.privacy_budget)
+    total = refuse_unpublishable(run, params.privacy_budget)
     if make_statement(run) != drawn:
         raise UserError(
             f"plots/{FILE_NAME} tells of another run than metrics/ and models/ hold. Bring them up "
@@ -62,6 +63,71 @@ def publish(folder: Path) -> Statement:
             )
         verify(scratch)
     return statement
+
+
+def refuse_unpublishable(run: Run, budget: float | None) -> float:
+    """Return ε of all that is on record about these people, this run included.
+
+    Args:
+        run: what would leave.
+        budget: what that ε may be at most, if it is capped.
+
+    Raises:
+        UserError: the run is a simulation, has exact metrics, did not pass its monitors, is not on
+            record or over budget, or its files are of different runs.
+    """
+    if run.no_guarantee:
+        raise _refusal(
+            f"{run.no_guarantee}, so ε does not cover this run. Empty `simulation_seed`, set "
+            "`exact_metrics: false` and run: dvc repro"
+        )
+    if missing := {*MONITORS} - {*run.train.monitors_passed}:
+        raise _refusal(
+            "metrics/train.json does not say that these monitors passed: "
+            f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
+        )
+    if mixed := list(mixtures(run, CLASSIFIER)):
+        raise _refusal(
+            f"{'; '.join(mixed)}. These are of different runs; bring them back together with: "
+            "dvc checkout and git restore metrics plots, or dvc repro"
+        )
+    ledger = Ledger()
+    own, *_ = _own_entries(run, ledger.entries())
+    total = ledger.total(own.spend)
+    if budget is not None and total > budget:
+        raise _refusal(
+            f"ε of all runs on this table is {total:.3f}, above `privacy_budget` {budget:g}. Raise "
+            "`privacy_budget` in params.yaml, or see where it went with: python -m stages.ledger"
+        )
+    return total
+
+
+def _own_entries(run: Run, entries: list[Entry]) -> list[Entry]:
+    """Return what a complete ledger has of the run, which has to be what the run tells."""
+    known = {entry.run: entry for entry in entries}
+    records = (run.train.record, *run.test.ledger)
+    if unknown := [record.run for record in records if record.run not in known]:
+        raise _refusal(
+            f"the ledger does not know this run ({unknown[0]}), as after cloning. Commit the run, "
+            "then: python -m stages.ledger rebuild"
+        )
+    if missing := runs_in_commits() - {*known}:
+        raise _refusal(
+            f"the ledger lacks {len(missing)} runs that commits or experiments hold, as after "
+            "cloning, so its total is too low. Bring them in with: python -m stages.ledger rebuild"
+        )
+    own = [known[str(record.run)] for record in records]
+    for entry, record in zip(own, records, strict=True):
+        if entry.struck is not None or entry.spend.public() != record.spend.model_dump():
+            raise _refusal(
+                f"the ledger's entry of {record.run} was struck, or tells of another mechanism "
+                "than metrics/. Train again with: dvc repro"
+            )
+    return own
+
+
+def _refusal(why: str) -> UserError:
+    return UserError(f"nothing was published: {why}")
 
 
 def without_commits(train: TrainResult) -> TrainResult:

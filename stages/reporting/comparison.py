@@ -1,7 +1,7 @@
 """Runs side by side: the workspace and other revisions of this repository."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,10 +52,9 @@ def runs(*revisions: str) -> "pd.DataFrame":
 
 
 def _figures(train: TrainResult, test: EvaluateResult) -> dict[str, float | None]:
-    intervals = {f"{name}_interval": noise for name, noise in (test.interval or {}).items()}
     return {
         **test.figures,
-        **intervals,
+        **{f"{name}_interval": noise for name, noise in (test.interval or {}).items()},
         "base_rate": test.base_rate,
         "train_accuracy": train.accuracy,
         "train_accuracy_interval": 2 * train.accuracy_noise,
@@ -96,9 +95,10 @@ def result_at(kind: type[Kind], name: str) -> Kind:
 def table(tests: Mapping[str, EvaluateResult]) -> list[str]:
     """Return the lines of a Markdown table, a run a line, and below it why some promise nothing."""
     rows = [HEAD, *(_cells(name, test) for name, test in tests.items())]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    lines.insert(1, _line(["-" * width for width in widths], widths))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    padded = ([c.ljust(width) for c, width in zip(row, widths, strict=True)] for row in rows)
+    lines = [f"| {' | '.join(cells)} |" for cells in padded]
     silent = {name: test.no_guarantee for name, test in tests.items() if test.no_guarantee}
     return [*lines, *(f"\n{_short(name)}: no promise: {why}" for name, why in silent.items())]
 
@@ -112,11 +112,6 @@ def _cells(name: str, test: EvaluateResult) -> tuple[str, ...]:
         number(test.epsilon_overall, ".4g"),
         number(test.epsilon_total, ".4g", "not told"),
     )
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-    return f"| {' | '.join(padded)} |"
 
 
 def _short(name: str) -> str:

@@ -3,23 +3,24 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.evaluation.metrics import (
     BIN_EDGES,
+    Table,
     Values,
     calibration_curve,
     one_against_rest,
     roc_curve,
 )
 from stages.privacy.attack import curve_rows
-from stages.reporting.figures import BLUE, GREY, ORANGE, SHADES, SIDE, picture, save, set_title
+from stages.reporting.figures import BLUE, GREY, ORANGE, SHADES, SIDE, picture, save, to_svg
 from stages.reporting.run import Run
-from stages.reporting.svg import to_svg
 from stages.reporting.words import with_noise
 from stages.training.curves import ending, reach, smoothed
 
@@ -42,52 +43,57 @@ def graphics_of(run: Run) -> dict[str, list[str]]:
     }
 
 
-def _picture(run: Run, drawings: Sequence["Drawing"]) -> Figure:
-    # Where each class has a row of its own, a drawing has to grow with them.
-    by_class = not {confusion, roc}.isdisjoint(drawings)
-    width = max(SIDE, 0.5 * len(run.classes) + 2) if by_class else SIDE
-    return picture([partial(draw, run) for draw in drawings], width)
-
-
 def loss(run: Run, axes: Axes) -> None:
     """Training loss by epoch, with a band of ±2 standard deviations of the noise."""
     _curve(run, axes, "loss", ".2f")
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("mean cross entropy (nats)")
+    axes.set(ylabel="mean cross entropy (nats)", ylim=(0, None))
 
 
 def accuracy(run: Run, axes: Axes) -> None:
     """Training accuracy by epoch, with a band of ±2 standard deviations of the noise."""
     _curve(run, axes, "accuracy", ".0%", scale=100)
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("rows classified right (%)")
+    axes.set(ylabel="rows classified right (%)", ylim=(0, 100))
+
+
+def _curve(run: Run, axes: Axes, name: str, form: str, scale: float = 1) -> None:
+    x = [row["epoch"] for row in run.epochs]
+    mean, noise = (scale * values for values in smoothed(run.epochs, name))
+    axes.fill_between(
+        x, mean - 2 * noise, mean + 2 * noise, color=BLUE, alpha=0.2, linewidth=0, zorder=1
+    )
+    released = [scale * row[name] for row in run.epochs]
+    axes.plot(x, released, ".", color=BLUE, alpha=0.35, markersize=5)
+    axes.plot(x, mean, color=BLUE)
+    value, deviation = ending(run.epochs, name)
+    width, declared = 2 * reach(run.epochs) + 1, run.parameters.train_size
+    rows = "all training rows" if declared is None else f"n ≈ {declared:,}"
+    line = f"line: mean of {width}, band: ±2 sd" if width > 1 else "band: ±2 sd of the noise"
+    axes.set_title(f"Training {name} ends at {value:{form}} ± {2 * deviation:{form}}")
+    axes.set_xlabel(f"epoch ({rows}; {line})")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def spent(run: Run, axes: Axes) -> None:
     """ε after each epoch."""
     x = [row["epoch"] for row in run.epochs]
     axes.plot(x, [row["epsilon"] for row in run.epochs], color=ORANGE, linestyle="--")
-    axes.set(xlabel="epoch", ylabel="ε spent so far")
-    if run.train.epsilon is None:
-        set_title(axes, "ε if the noise were secret")
-    else:
-        set_title(axes, f"Privacy spent: ε = {run.train.epsilon:.2f}")
+    axes.set(title="ε if the noise were secret", ylabel="ε spent so far", xlabel="epoch")
+    if run.train.epsilon is not None:
+        axes.set_title(f"Privacy spent: ε = {run.train.epsilon:.2f}")
         axes.set_ylabel(f"ε spent so far at δ = {run.train.delta:g}")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _mark(axes, run.train.no_guarantee)
 
 
 def confusion(run: Run, axes: Axes) -> None:
     """Test rows by label and prediction, as released, each ± what the noise may hide."""
-    counts, redraws = run.table.sum(axis=2), run.redraws
+    counts, noise = run.table.sum(axis=2), _noise(run, lambda table: table.sum(axis=-1))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    noise = None if redraws is None else _spread(counts, redraws.sum(axis=-1))
     few = len(run.classes) <= FEW
     axes.pcolormesh(shares, cmap=SHADES, vmin=0, vmax=1)
     for (label, predicted), rows in np.ndenumerate(counts):
         share = shares[label, predicted]
-        around = "" if noise is None else f" ± {noise[label, predicted]:.1f}"
+        around = "" if run.redraws is None else f" ± {noise[label, predicted]:.1f}"
         axes.text(
             predicted + 0.5,
             label + 0.5,
@@ -100,13 +106,12 @@ def confusion(run: Run, axes: Axes) -> None:
     axes.set_xticks(places, run.classes, rotation=0 if few else 90)
     axes.set_yticks(places, run.classes, rotation=90 if few else 0, va="center")
     axes.invert_yaxis()
-    axes.set_aspect("equal")
-    set_title(axes, f"{with_noise(run.test, 'accuracy', '.1%')} are right")
-    axes.set(xlabel=f"predicted (n = {counts.sum():.1f} test rows)", ylabel="actual")
+    axes.set_title(f"{with_noise(run.test, 'accuracy', '.1%')} are right")
+    axes.set_xlabel(f"predicted (n = {counts.sum():.1f} test rows)")
+    axes.set(ylabel="actual", aspect="equal")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    _mark(axes, run.test.no_guarantee)
 
 
 def roc(run: Run, axes: Axes) -> None:
@@ -116,38 +121,32 @@ def roc(run: Run, axes: Axes) -> None:
     """
     draw = _rates_by_class if len(run.classes) > 2 else _roc_curve
     draw(run, axes)
-    _mark(axes, run.test.no_guarantee)
 
 
 def _roc_curve(run: Run, axes: Axes) -> None:
+    _unit_square(axes, 0.62, 0.55, "guessing")
     false, true = roc_curve(run.table)
-    _diagonal(axes, 0.62, 0.55, "guessing")
+    across, up = _noise(run, lambda table: np.stack(roc_curve(table), axis=-2))
     axes.plot(false, true, color=BLUE, marker=".", markersize=8)
-    if run.redraws is not None:
-        across, up = map(_spread, (false, true), roc_curve(run.redraws))
-        _noise_bars(axes, false, true, up, across)
-    set_title(axes, f"ROC area {with_noise(run.test, 'roc_auc', '.3f')}")
-    _unit_square(axes)
+    axes.errorbar(false, true, up, across, fmt="none", ecolor=BLUE, elinewidth=1, alpha=0.5)
     others, ones = run.table.sum(axis=(1, 2))
+    axes.set_title(f"ROC area {with_noise(run.test, 'roc_auc', '.3f')}")
     axes.set_xlabel(f"false positives among {others:.1f} “{run.classes[0]}”")
     axes.set_ylabel(f"true positives among {ones:.1f} “{run.classes[1]}”")
 
 
 def _rates_by_class(run: Run, axes: Axes) -> None:
-    rates = one_against_rest(run.table)
-    noise = None if run.redraws is None else _spread(rates, one_against_rest(run.redraws))
+    rates, noise = one_against_rest(run.table), _noise(run, one_against_rest)
     places = np.arange(len(run.classes))
     looks = (("false alarms", ORANGE, "s"), ("found", BLUE, "o"))
     for number, (name, colour, marker) in enumerate(looks):
-        bars = None if noise is None else noise[:, number]
-        axes.errorbar(
-            rates[:, number], places, xerr=bars, fmt=marker, color=colour, label=name, capsize=3
-        )
+        x, bars = rates[:, number], noise[:, number]
+        axes.errorbar(x, places, xerr=bars, fmt=marker, color=colour, label=name, capsize=3)
     axes.set_yticks(places, run.classes)
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(run.classes) - 0.5, -1.2))
     axes.legend(frameon=False, loc="upper center", ncols=2, fontsize=11)
-    set_title(axes, f"Found of each class: {with_noise(run.test, 'recall', '.1%')}")
+    axes.set_title(f"Found of each class: {with_noise(run.test, 'recall', '.1%')}")
     axes.set_xlabel(f"share, each class against the rest (n = {run.table.sum():.1f})")
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(run.classes) - 0.5, -1.2))
 
 
 def calibration(run: Run, axes: Axes) -> None:
@@ -157,35 +156,32 @@ def calibration(run: Run, axes: Axes) -> None:
     """
     draw = _own_class if len(run.classes) > 2 else _reliability
     draw(run, axes)
-    set_title(axes, f"Log loss {with_noise(run.test, 'loss', '.3f')}")
-    _mark(axes, run.test.no_guarantee)
+    axes.set_title(f"Log loss {with_noise(run.test, 'loss', '.3f')}")
 
 
 def _reliability(run: Run, axes: Axes) -> None:
+    _unit_square(axes, 0.55, 0.62, "perfect", ha="right")
     share, rows = calibration_curve(run.table)
+    noise = _noise(run, lambda table: calibration_curve(table)[0])
     middle = (BIN_EDGES[1:] + BIN_EDGES[:-1]) / 2
+    bars = np.array([np.minimum(noise, share), np.minimum(noise, 1 - share)])
     filled = rows >= 1
-    _diagonal(axes, 0.55, 0.62, "perfect", ha="right")
-    axes.scatter(middle[filled], share[filled], s=14 + rows[filled], color=BLUE, alpha=0.85)
-    if run.redraws is not None:
-        noise = _spread(share, calibration_curve(run.redraws)[0])
-        bars = np.array([np.minimum(noise, share), np.minimum(noise, 1 - share)])
-        _noise_bars(axes, middle[filled], share[filled], bars[:, filled])
-    _unit_square(axes)
+    x, y = middle[filled], share[filled]
+    axes.scatter(x, y, s=14 + rows[filled], color=BLUE, alpha=0.85)
+    axes.errorbar(x, y, bars[:, filled], fmt="none", ecolor=BLUE, elinewidth=1, alpha=0.5)
     axes.set_xlabel(f"predicted probability of “{run.classes[1]}”")
     axes.set_ylabel(f"share that is (n = {run.table.sum():.1f})")
 
 
 def _own_class(run: Run, axes: Axes) -> None:
-    rows = run.table.sum(axis=(0, 1))
-    noise = None if run.redraws is None else _spread(rows, run.redraws.sum(axis=(1, 2)))
+    rows, noise = run.table.sum(axis=(0, 1)), _noise(run, lambda table: table.sum(axis=(-3, -2)))
     width = np.diff(BIN_EDGES)
     scale = max(float(rows.sum()), 1.0) * width
     axes.bar(
         BIN_EDGES[:-1],
         rows / scale,
         width,
-        yerr=None if noise is None else np.minimum(noise, rows) / scale,
+        yerr=np.minimum(noise, rows) / scale,
         align="edge",
         color=BLUE,
         edgecolor="white",
@@ -197,26 +193,24 @@ def _own_class(run: Run, axes: Axes) -> None:
 
 def attack(run: Run, axes: Axes) -> None:
     """The best attacker's true positives against false ones, for what is attacked, by name."""
-    curves = {"model and curves": run.attack, "test figures": curve_rows(run.test_profile)}
     found = []
-    for (name, rows), colour, style in zip(
-        curves.items(), (BLUE, ORANGE), ("-", "-."), strict=True
+    for name, rows, colour, style in (
+        ("model and curves", run.attack, BLUE, "-"),
+        ("test figures", curve_rows(run.test_profile), ORANGE, "-."),
     ):
-        false = [float(row["false_positive_rate"]) for row in rows]
-        true = [float(row["true_positive_rate"]) for row in rows]
+        false = [row["false_positive_rate"] for row in rows]
+        true = [row["true_positive_rate"] for row in rows]
         axes.plot(false, true, color=colour, linestyle=style, label=name)
         found.append(f"{np.ceil(1000 * np.interp(0.01, false, true)) / 1000:.1%}")
     chance = np.geomspace(1e-4, 1, 50)
     axes.plot(chance, chance, color=GREY, linewidth=1, linestyle="--", label="guessing")
     axes.legend(frameon=False, loc="upper left", fontsize=11)
-    axes.set(xscale="log", xlim=(0.0008, 1), ylim=(0, 1.02))
-    axes.xaxis.set_major_locator(FixedLocator([0.001, 0.01, 0.1, 1]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-    set_title(axes, f"1% mistaken: {' or '.join(found)} found")
+    axes.set_title(f"1% mistaken: {' or '.join(found)} found")
     axes.set(xlabel="outsiders taken for members", ylabel="members found, at most")
-    _mark(axes, run.no_guarantee)
+    axes.set(xscale="log", xlim=(0.0008, 1), ylim=(0, 1.02))
+    axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.1%", "1%", "10%", "100%"])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 Drawing = Callable[[Run, Axes], None]
@@ -231,59 +225,36 @@ PICTURES: dict[str, tuple[Drawing, ...]] = {
 }
 
 
-def _curve(run: Run, axes: Axes, name: str, form: str, scale: float = 1) -> None:
-    x = np.array([row["epoch"] for row in run.epochs])
-    mean, noise = (scale * values for values in smoothed(run.epochs, name))
-    axes.fill_between(
-        x, mean - 2 * noise, mean + 2 * noise, color=BLUE, alpha=0.2, linewidth=0, zorder=1
-    )
-    released = scale * np.array([row[name] for row in run.epochs])
-    axes.plot(x, released, ".", color=BLUE, alpha=0.35, markersize=5)
-    axes.plot(x, mean, color=BLUE)
-    value, deviation = ending(run.epochs, name)
-    set_title(axes, f"Training {name} ends at {value:{form}} ± {2 * deviation:{form}}")
-    width, declared = 2 * reach(run.epochs) + 1, run.parameters.train_size
-    rows = "all training rows" if declared is None else f"n ≈ {declared:,}"
-    line = f"line: mean of {width}, band: ±2 sd" if width > 1 else "band: ±2 sd of the noise"
-    axes.set_xlabel(f"epoch ({rows}; {line})")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _mark(axes, run.train.no_guarantee)
+def _picture(run: Run, drawings: Sequence[Drawing]) -> Figure:
+    # Where each class has a row of its own, a drawing has to grow with them.
+    by_class = not {confusion, roc}.isdisjoint(drawings)
+    width = max(SIDE, 0.5 * len(run.classes) + 2) if by_class else SIDE
+    return picture([partial(_marked, run, draw) for draw in drawings], width)
 
 
-def _diagonal(axes: Axes, x: float, y: float, name: str, ha: str = "left") -> None:
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
-    axes.text(x, y, name, color=GREY, ha=ha)
+def _marked(run: Run, draw: Drawing, axes: Axes) -> None:
+    """Draw, and say across it that ε does not cover what it shows, where that is so."""
+    draw(run, axes)
+    of_training = draw in PICTURES["training.png"]
+    if why := run.train.no_guarantee if of_training else run.no_guarantee:
+        place: Any = {"ha": "center", "va": "center", "transform": axes.transAxes, "zorder": 10}
+        look: Any = {"rotation": 20, "fontsize": 20, "weight": "bold", "color": ORANGE}
+        box = {"facecolor": "white", "edgecolor": ORANGE, "alpha": 0.8}
+        axes.text(0.5, 0.5, "NOT PRIVATE\n" + why.split(":")[0], bbox=box, **place, **look)
 
 
-def _noise_bars(axes: Axes, x: Values, y: Values, up: Values, across: Values | None = None) -> None:
-    axes.errorbar(x, y, up, across, fmt="none", ecolor=BLUE, elinewidth=1, alpha=0.5)
-
-
-def _unit_square(axes: Axes) -> None:
+def _unit_square(axes: Axes, x: float, y: float, diagonal: str, ha: str = "left") -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    axes.text(x, y, diagonal, color=GREY, ha=ha)
 
 
-def _spread(released: Values, redrawn: Values) -> Values:
-    """Return ± of each point: with chance 0.95 another draw of the noise lies that near."""
-    spread: Values = np.quantile(np.abs(redrawn - released), 0.95, axis=0)
+def _noise(run: Run, figures: Callable[[Table], Values]) -> Values:
+    """Return ± of figures of the table: with chance 0.95 another draw of the noise lies that near.
+
+    0 where the table is exact. Leading axes of a table are draws.
+    """
+    draws = run.table[None] if run.redraws is None else run.redraws
+    off = np.abs(figures(draws) - figures(run.table))
+    spread: Values = np.quantile(off, 0.95, axis=0)
     return spread
-
-
-def _mark(axes: Axes, no_guarantee: str | None) -> None:
-    """Say across a drawing that ε does not cover what it shows, where that is so."""
-    if no_guarantee is None:
-        return
-    axes.text(
-        0.5,
-        0.5,
-        "NOT PRIVATE\n" + no_guarantee.split(":")[0],
-        transform=axes.transAxes,
-        ha="center",
-        va="center",
-        rotation=20,
-        fontsize=20,
-        weight="bold",
-        color=ORANGE,
-        bbox={"facecolor": "white", "edgecolor": ORANGE, "alpha": 0.8},
-        zorder=10,
-    )

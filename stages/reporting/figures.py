@@ -4,6 +4,9 @@ Each drawing has axes of its own, so that a picture can put several side by side
 them one by one, on a telephone too.
 """
 
+import html
+import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +27,24 @@ INK, GREY, GRID = "#1F2328", "#59636E", "#E3E6EA"
 # colour of the palette, which a page changes in the dark.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F3F8FB", "#0070B0"])
 
+# The page has these in a light and in a dark shade.
+VARIABLES = {
+    INK: "var(--ink)",
+    GREY: "var(--muted)",
+    GRID: "var(--line)",
+    BLUE: "var(--blue)",
+    ORANGE: "var(--orange)",
+}
+
 SIDE = 4.9  # inches, of one drawing
 
 STYLE: Any = {
     "font.size": 12,
     "text.color": INK,
     "text.parse_math": False,  # a class may be called $5 to $10
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 13,
     "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
     "xtick.color": INK,
@@ -55,7 +70,8 @@ def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
         axes = figure.subplots(1, len(drawings), squeeze=False)
         for draw, own in zip(drawings, axes[0], strict=True):
             draw(own)
-    _lay_out(figure)
+    figure.draw_without_rendering()  # which finds room for everything, once for all savings
+    figure.set_layout_engine("none")
     return figure
 
 
@@ -65,31 +81,46 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(scratch, format="png", dpi=150)
 
 
-def _lay_out(figure: Figure) -> None:
-    """Find room for everything once; else each saving would, which takes as long as drawing."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-    figure.set_layout_engine("none")
+def to_svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG element for a page, where no other has its `name`.
+
+    Its title and axes are its description to who cannot see it.
+    """
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name}
+    file = io.StringIO()
+    with mpl.rc_context(settings):
+        figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in used else "", text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour.lower(), variable)
+    (box,) = re.findall(r'viewBox="[^"]*"', text)
+    (axes,) = figure.axes
+    title, across, upwards = axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()
+    said = html.escape(f"{title}. Across: {across}. Upwards: {upwards}.")
+    body = text[text.index(">") + 1 :]
+    return f'<svg {box} role="img" aria-label="{said}">' + re.sub(r"\n\s*", "\n", body).strip()
 
 
 def running_total(totals: Sequence[float], delta: float, budget: float | None) -> Figure:
     """ε of everything released about the same people, after each entry of the ledger."""
 
     def draw(axes: Axes) -> None:
-        axes.step(range(1, len(totals) + 1), totals, where="post", color=ORANGE)
-        axes.plot(range(1, len(totals) + 1), totals, ".", color=ORANGE)
+        numbers = range(1, len(totals) + 1)
+        axes.plot(numbers, totals, color=ORANGE, marker=".", drawstyle="steps-post")
         if budget is not None:
             axes.axhline(budget, color=GREY, linestyle="--", linewidth=1)
             axes.text(1, budget, "privacy_budget", color=GREY, va="bottom")
-        set_title(axes, f"ε = {totals[-1]:.2f} spent in {len(totals)} releases")
-        axes.set(xlabel="release", ylabel=f"total ε at δ = {delta:g}")
-        axes.set_ylim(bottom=0)
+        axes.set(
+            title=f"ε = {totals[-1]:.2f} spent in {len(totals)} releases",
+            xlabel="release",
+            ylabel=f"total ε at δ = {delta:g}",
+            ylim=(0, None),
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return picture([draw], width=6.5)
-
-
-def set_title(axes: Axes, finding: str) -> None:
-    """Say above a drawing what is to be seen in it."""
-    axes.set_title(finding, loc="left", weight="bold", fontsize=13)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,7 +46,7 @@ class Run:
         epochs: the training curves.
         table: (classes, classes, BINS) test rows by label, prediction and bin.
         groups: test figures of everyone, and then of each subgroup.
-        attack: the trade-off curve of the model and its curves, as rows of CSV.
+        attack: the trade-off curve of the model and its curves, like `attack.curve_rows`.
     """
 
     train: TrainResult
@@ -56,7 +56,7 @@ class Run:
     epochs: Epochs
     table: Table
     groups: Sequence[Mapping[str, str]]
-    attack: Sequence[Mapping[str, Any]]
+    attack: Sequence[Mapping[str, float]]
 
     @classmethod
     def read(cls, folder: Path, schema: Schema, parameters: Parameters) -> "Run":
@@ -71,7 +71,8 @@ class Run:
             for name in ("training", "test_counts", "subgroups", "attack")
         )
         table, _ = table_of(counts)
-        return cls(train, test, schema, parameters, from_csv(epochs), table, groups, attack)
+        curves, attack_curve = from_csv(epochs), from_csv(attack)
+        return cls(train, test, schema, parameters, curves, table, groups, attack_curve)
 
     @property
     def no_guarantee(self) -> str | None:
@@ -89,15 +90,19 @@ class Run:
         return self.schema.class_names
 
     @property
+    def test_events(self) -> list[Event]:
+        """What was drawn to release the test counts; nothing if they are exact."""
+        return from_json(self.test.spend.events) if self.test.spend else []
+
+    @property
     def test_profile(self) -> Profile:
         """What the release of the test counts gives away; exact ones give all."""
         spend = self.test.spend
         if spend is None:
             return profile_of_promise(0.0, 1.0)
-        events = from_json(spend.events)
-        if any(isinstance(event, BestOfMany) for event in events):
+        if any(isinstance(event, BestOfMany) for event in self.test_events):
             return profile_of_promise(spend.epsilon, spend.delta)
-        return profile_of_counts(list(_counts(events)))
+        return profile_of_counts(list(_counts(self.test_events)))
 
     @cached_property
     def redraws(self) -> Table | None:
@@ -105,7 +110,7 @@ class Run:
         if self.test.spend is None:
             return None
         # Two for the table, one for each grouping.
-        epsilons = [event.epsilon for event in _counts(from_json(self.test.spend.events))]
+        epsilons = [event.epsilon for event in _counts(self.test_events)]
         cells = possible_cells(len(self.table))
         mechanism = CountRelease(sum(epsilons), cells, len(epsilons) - 2)
         return mechanism.redraws(self.table, REDRAWS, np.random.default_rng(0))

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +37,19 @@ def _in_yaml(value: Any) -> Markup:
     return Markup(text.removesuffix("...\n").strip())
 
 
-def _environment(finalize: Callable[[Any], Any] | None) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        finalize=finalize,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= words.FILTERS
-    return environment
-
+_HTML = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_HTML.filters |= words.FILTERS
 
 # By the kind of template, what makes a value harmless there.
 _ENVIRONMENTS = {
-    ".html": _environment(None),
-    ".md": _environment(_in_markdown),
-    ".yaml": _environment(_in_yaml),
+    ".html": _HTML,
+    ".md": _HTML.overlay(finalize=_in_markdown),
+    ".yaml": _HTML.overlay(finalize=_in_yaml),
 }

@@ -7,15 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.evaluation.result import EvaluateResult
-from stages.reporting.figures import BLUE, picture, set_title
+from stages.reporting.figures import BLUE, picture
 
 
 def utility_point(test: EvaluateResult) -> dict[str, float | None]:
     """Return ε of the run, and accuracy and loss with the ends of their ±, as a row of CSV."""
     point = {"epsilon": test.epsilon_overall}
     for name, most in (("accuracy", 1.0), ("loss", math.inf)):
-        ends = ("", "_low", "_high")
-        point |= {name + end: at for end, at in zip(ends, _around(test, name, most), strict=True)}
+        value, low, high = _around(test, name, most)
+        point |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return point
 
 
@@ -40,10 +40,13 @@ def privacy_utility(tests: Mapping[str, EvaluateResult]) -> Figure:
             axes.annotate(name, point, xytext=(7, 7), textcoords="offset points", fontsize=10)
         accuracies = _range([test.accuracy for test in tests.values()], ".1%")
         epsilons = _range([test.epsilon_overall or 0.0 for test in tests.values()], "g")
-        set_title(axes, f"{accuracies} right at ε = {epsilons}")
-        axes.set(xlabel="ε of all that a run publishes", ylabel="test rows right (%), ± the noise")
         axes.margins(x=0.3, y=0.15)
-        axes.set_xlim(left=0)
+        axes.set(
+            title=f"{accuracies} right at ε = {epsilons}",
+            xlabel="ε of all that a run publishes",
+            ylabel="test rows right (%), ± the noise",
+            xlim=(0, None),
+        )
 
     return picture([draw], width=6.5)
 

@@ -1,19 +1,21 @@
 """Verify a bundle by itself, with neither the private table nor its repository at hand."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from stages.errors import UserError
 from stages.evaluation.metrics import metrics_of
+from stages.evaluation.result import EvaluateResult
 from stages.files import read_json
-from stages.model.files import load_model
+from stages.model.files import CONTENTS, SUMS, load_model
 from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.renyi import epsilon_renyi
-from stages.reporting.contents import EXPECTED, hashes_of
+from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
 from stages.reporting.statement import (
     FILE_NAME,
@@ -36,12 +38,24 @@ ROUNDED_TABLE = 1e-3
 # More mechanisms than any run of this pipeline releases.
 MOST_EVENTS = 64
 
+# What a bundle holds, by its place there: the released tables, and all but the statement, which
+# tells the hashes of these.
+TABLES = ("plots/attack.csv", "plots/subgroups.csv", "plots/test_counts.csv", "plots/training.csv")
+EXPECTED = (
+    *(f"model/{name}" for name in (*CONTENTS, SUMS)),
+    *(str(result.path) for result in (TrainResult, EvaluateResult)),
+    *TABLES,
+    *(f"plots/{name}.csv" for name in ("confusion", "privacy_utility", "roc")),
+    *(f"plots/{name}" for name in PICTURES),
+    *("README.md", "report.html", "report.md"),
+)
+
 
 def verify(folder: Path) -> Statement:
     """Check a bundle and return its statement.
 
     The files are held against the statement, the statement against what follows from metrics and
-    schema, and ε against both accountants, who are told the mechanisms in the statement.
+    schema, and ε against both accountants, who are told the mechanisms in the metrics.
 
     Raises:
         UserError: something does not agree; the message names all of it.
@@ -62,6 +76,15 @@ def verify(folder: Path) -> Statement:
             + "\nDo not rely on it; ask the data owner for an intact copy."
         )
     return statement
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a bundle but the statement, by its place."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / FILE_NAME
+    }
 
 
 def mixtures(run: Run, model: Path) -> Iterator[str]:
@@ -106,7 +129,10 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
     again = make_statement(run, published=published, files=evidence["files"])
     for place in _differences(statement, again):
         yield f"{FILE_NAME}: `{place}` does not follow from metrics/ and model/"
-    for name, stated, computed in (*_of_mechanism(run.train), *_of_accountants(run)):
+    # Whatever is no step has not what the accountants ask for.
+    history = cast(list[Steps], from_json(run.train.history))
+    again_computed = (*_of_mechanism(run.train, history[-1]), *_of_accountants(run, history))
+    for name, stated, computed in again_computed:
         if stated is None or not math.isclose(stated, computed, rel_tol=TOLERANCE):
             yield f"{name} is stated as {stated}, but comes out as {computed:.6g}"
 
@@ -147,17 +173,15 @@ _ABSENT = object()  # None is a value
 Figures = Iterator[tuple[str, float | None, float]]
 
 
-def _of_mechanism(train: TrainResult) -> Figures:
-    last = _history(train)[-1]
+def _of_mechanism(train: TrainResult, last: Steps) -> Figures:
     noise = effective_noise_multiplier(train.noise_multiplier, train.metric_noise_multiplier)
     yield "the noise multiplier of a step", noise, last.noise_multiplier
     yield "the sampling rate", train.sample_rate, last.sample_rate
     yield "the number of steps", train.steps, last.steps
 
 
-def _of_accountants(run: Run) -> Figures:
-    train, history = run.train, _history(run.train)
-    delta, planned = train.delta or math.nan, train.parent is None
+def _of_accountants(run: Run, history: Sequence[Steps]) -> Figures:
+    train, delta, planned = run.train, run.train.delta or math.nan, run.train.parent is None
     spent = spent_by(history, delta, run.parameters.target_epsilon, planned=planned)
     yield "ε by privacy random variables", train.epsilon_prv, spent.prv
     yield "ε by loss distributions", train.epsilon_pld, spent.pld
@@ -167,7 +191,7 @@ def _of_accountants(run: Run) -> Figures:
     events = from_json(train.record.spend.events)
     best_of_many = any(isinstance(event, BestOfMany) for event in events)
     trained = epsilon_renyi(events, delta) if best_of_many else spent.epsilon
-    tested = _epsilon_of_counts(from_json(run.test.spend.events if run.test.spend else []), delta)
+    tested = _epsilon_of_counts(run.test_events, delta)
     yield "ε of the training", train.epsilon, trained
     yield "ε of the test figures", run.test.epsilon, tested
     both = trained + tested if train.table_changed else max(trained, tested)
@@ -176,14 +200,6 @@ def _of_accountants(run: Run) -> Figures:
     profile = privacy_profile(events if best_of_many else history, planned=planned)
     for key, value in figures_of(profile).items():
         yield f"attack: {key}", (train.attack or {}).get(key), value
-
-
-def _history(train: TrainResult) -> list[Steps]:
-    history = from_json(train.history)
-    steps = [event for event in history if isinstance(event, Steps)]
-    if len(steps) < len(history):
-        raise TypeError("a history of anything but steps")
-    return steps
 
 
 def _epsilon_of_counts(events: Sequence[Event], delta: float) -> float:
