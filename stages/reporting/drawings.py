@@ -252,9 +252,14 @@ def _unit_square(axes: Axes, x: float, y: float, diagonal: str, ha: str = "left"
 def _noise(run: Run, figures: Callable[[Table], Values]) -> Values:
     """Return ± of figures of the table: with chance 0.95 another draw of the noise lies that near.
 
-    0 where the table is exact. Leading axes of a table are draws.
+    Where the table is exact it is NaN, of which matplotlib draws no bar.
+
+    Args:
+        run: whose table it is.
+        figures: what is drawn of a table; leading axes, which redraws have, it keeps.
     """
-    draws = run.table[None] if run.redraws is None else run.redraws
-    off = np.abs(figures(draws) - figures(run.table))
-    spread: Values = np.quantile(off, 0.95, axis=0)
+    released = figures(run.table)
+    if run.redraws is None:
+        return np.full_like(released, np.nan)
+    spread: Values = np.quantile(np.abs(figures(run.redraws) - released), 0.95, axis=0)
     return spread
