@@ -18,15 +18,9 @@ from stages.model.files import CONTENTS, SUMS
 from stages.reporting.bundle import publish, without_commits
 from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
-from stages.reporting.statement import (
-    checksum_of,
-    load_statement,
-    make_statement,
-    parameters_of,
-    to_yaml,
-)
+from stages.reporting.statement import checksum_of, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
-from stages.reporting.verify import hashes_of, verify
+from stages.reporting.verify import hashes_of, parameters_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from tests.conftest import ROOT, commit_all, copy_project, reseal

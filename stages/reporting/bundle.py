@@ -13,16 +13,9 @@ from stages.files import whole_folder, write_csv, write_text
 from stages.params import load_params
 from stages.reporting.report import write_report
 from stages.reporting.run import Run
-from stages.reporting.statement import (
-    FILE_NAME,
-    Statement,
-    load_statement,
-    make_statement,
-    parameters_of,
-    to_yaml,
-)
+from stages.reporting.statement import FILE_NAME, Statement, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
-from stages.reporting.verify import TABLES, hashes_of, mixtures, verify
+from stages.reporting.verify import TABLES, hashes_of, mixtures, parameters_of, verify
 from stages.tabular.leaks import leaks
 from stages.tabular.schema import Schema
 from stages.training.monitors import MONITORS

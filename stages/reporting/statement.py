@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from stages.errors import UserError
-from stages.explain import mistakes
 from stages.privacy.attack import figures_of
-from stages.reporting.run import Parameters, Run
+from stages.reporting.run import Run
 from stages.reporting.templates import fill
 
 # Of the pipeline, whose versions need not understand each other's statements.
@@ -83,21 +81,3 @@ def load_statement(path: Path) -> Statement:
             "is a bundle's, verify it with that version; your own run's is made anew by: dvc repro"
         )
     return statement
-
-
-def parameters_of(statement: Statement) -> Parameters:
-    """Return what a statement tells of params.yaml.
-
-    Raises:
-        UserError: it does not, or of values that these cannot have.
-    """
-    try:
-        return Parameters.model_validate(statement["evidence"]["parameters"])
-    except ValidationError as error:
-        wrong = "; ".join(map(str, mistakes(error, Parameters)))
-    except (KeyError, TypeError) as error:
-        wrong = f"{error} is missing"
-    raise UserError(
-        f"{FILE_NAME}: `evidence.parameters`: {wrong}. Make the statement again with dvc repro, or "
-        "ask for an intact copy."
-    )

@@ -7,23 +7,25 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from stages.errors import UserError
 from stages.evaluation.metrics import metrics_of
 from stages.evaluation.result import EvaluateResult
+from stages.explain import mistakes
 from stages.files import read_json
 from stages.model.files import CONTENTS, SUMS, load_model
 from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting.drawings import PICTURES
-from stages.reporting.run import Run
+from stages.reporting.run import Parameters, Run
 from stages.reporting.statement import (
     FILE_NAME,
     Statement,
     checksum_of,
     load_statement,
     make_statement,
-    parameters_of,
 )
 from stages.tabular.schema import Schema
 from stages.training.accounting import effective_noise_multiplier, privacy_profile, spent_by
@@ -76,6 +78,24 @@ def verify(folder: Path) -> Statement:
             + "\nDo not rely on it; ask the data owner for an intact copy."
         )
     return statement
+
+
+def parameters_of(statement: Statement) -> Parameters:
+    """Return what a statement tells of params.yaml.
+
+    Raises:
+        UserError: it does not, or of values that these cannot have.
+    """
+    try:
+        return Parameters.model_validate(statement["evidence"]["parameters"])
+    except ValidationError as error:
+        wrong = "; ".join(map(str, mistakes(error, Parameters)))
+    except (KeyError, TypeError) as error:
+        wrong = f"{error} is missing"
+    raise UserError(
+        f"{FILE_NAME}: `evidence.parameters`: {wrong}. Make the statement again with dvc repro, or "
+        "ask for an intact copy."
+    )
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

@@ -15,8 +15,9 @@ from stages.evaluation.result import EvaluateResult
 from stages.reporting.drawings import PICTURES
 from stages.reporting.page import page
 from stages.reporting.run import Run
-from stages.reporting.statement import load_statement, make_statement, parameters_of
+from stages.reporting.statement import load_statement, make_statement
 from stages.reporting.templates import fill
+from stages.reporting.verify import parameters_of
 from stages.tabular.schema import Schema
 from stages.training.result import TrainResult
 
