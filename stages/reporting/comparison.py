@@ -1,15 +1,16 @@
 """Runs side by side: the workspace and other revisions of this repository."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from matplotlib.axes import Axes
+
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
-from stages.reporting.figures import save
-from stages.reporting.utility import privacy_utility
-from stages.reporting.words import number, with_noise
+from stages.reporting.figures import BLUE, picture, save
+from stages.reporting.words import around, number, with_noise
 from stages.results import Result
 from stages.training.result import TrainResult
 from stages.versions import commit_of, file_at
@@ -119,12 +120,33 @@ def _short(name: str) -> str:
 
 
 def draw(tests: Mapping[str, EvaluateResult], path: Path) -> None:
-    """Draw the runs, privacy against utility, into a PNG file.
+    """Draw test accuracy, ± its noise, against ε of the whole into a PNG file, a point per run.
 
     Raises:
-        UserError: none of them makes a promise.
+        UserError: none of the runs makes a promise.
     """
-    promising = {name: test for name, test in tests.items() if test.epsilon_overall is not None}
-    if not promising:
+    points = {
+        name: (test.epsilon_overall, *around(test, "accuracy", 1.0))
+        for name, test in tests.items()
+        if test.epsilon_overall is not None
+    }
+    if not points:
         raise UserError("--picture: none of these runs makes a promise that could be drawn.")
-    save(privacy_utility(promising), path)
+
+    def draw_points(axes: Axes) -> None:
+        for name, (epsilon, value, low, high) in points.items():
+            ends = [[100 * (value - low)], [100 * (high - value)]]
+            axes.errorbar(epsilon, 100 * value, ends, fmt="o", color=BLUE, capsize=4)
+            place = (epsilon, 100 * value)
+            axes.annotate(name, place, xytext=(7, 7), textcoords="offset points", fontsize=10)
+        epsilons, values, *_ = zip(*points.values(), strict=True)
+        axes.margins(x=0.3, y=0.15)
+        axes.set_title(f"{_range(values, '.1%')} right at ε = {_range(epsilons, 'g')}")
+        axes.set(xlabel="ε of all that a run publishes", ylabel="test rows right (%), ± the noise")
+        axes.set_xlim(left=0)
+
+    save(picture([draw_points], width=6.5), path)
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return " to ".join(dict.fromkeys(format(end, form) for end in (min(values), max(values))))

@@ -115,12 +115,8 @@ def running_total(totals: Sequence[float], delta: float, budget: float | None) -
         if budget is not None:
             axes.axhline(budget, color=GREY, linestyle="--", linewidth=1)
             axes.text(1, budget, "privacy_budget", color=GREY, va="bottom")
-        axes.set(
-            title=f"ε = {totals[-1]:.2f} spent in {len(totals)} releases",
-            xlabel="release",
-            ylabel=f"total ε at δ = {delta:g}",
-            ylim=(0, None),
-        )
+        axes.set_title(f"ε = {totals[-1]:.2f} spent in {len(totals)} releases")
+        axes.set(xlabel="release", ylabel=f"total ε at δ = {delta:g}", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return picture([draw], width=6.5)

@@ -1,14 +1,16 @@
 """Write the report of a run: Markdown, a page, pictures, and a point for `dvc plots diff`."""
 
+import math
 from pathlib import Path
 
+from stages.evaluation.result import EvaluateResult
 from stages.files import write_csv, write_text
 from stages.reporting.drawings import graphics_of, write_pictures
 from stages.reporting.page import page
 from stages.reporting.run import Run
 from stages.reporting.statement import Statement
 from stages.reporting.templates import fill
-from stages.reporting.utility import utility_point
+from stages.reporting.words import around
 
 
 def write_report(run: Run, statement: Statement, folder: Path, plots: Path) -> None:
@@ -19,3 +21,12 @@ def write_report(run: Run, statement: Statement, folder: Path, plots: Path) -> N
     markdown = fill("report.md", run=run, statement=statement, plots=to_plots)
     write_text(folder / "report.md", markdown)
     write_text(folder / "report.html", page(markdown, graphics_of(run)))
+
+
+def utility_point(test: EvaluateResult) -> dict[str, float | None]:
+    """Return ε of the run, and accuracy and loss with the ends of their ±, as a row of CSV."""
+    point = {"epsilon": test.epsilon_overall}
+    for name, most in (("accuracy", 1.0), ("loss", math.inf)):
+        value, low, high = around(test, name, most)
+        point |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return point

@@ -19,6 +19,12 @@ def with_noise(test: EvaluateResult, figure: str, form: str) -> str:
     return f"{test.figures[figure]:{form}}" + ("" if noise is None else f" ± {noise:{form}}")
 
 
+def around(test: EvaluateResult, figure: str, most: float) -> tuple[float, float, float]:
+    """Return a test figure, and the ends of its ± as far as it can be, from 0 to `most`."""
+    value, noise = test.figures[figure], test.noise_in(figure) or 0.0
+    return value, max(0.0, value - noise), min(most, value + noise)
+
+
 def odds(chance: float | None) -> str:
     """Return a chance above 0 as `1 in so many`."""
     return "none" if chance is None else f"1 in {round(1 / chance):,}"
