@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.books.records import Record
 from stages.evaluation.metrics import Table, possible_cells
 from stages.evaluation.release import CountRelease
 from stages.evaluation.result import EvaluateResult
@@ -83,6 +84,16 @@ class Run:
     def epsilon(self) -> float | None:
         """ε of all that the run publishes; None where there is no guarantee."""
         return None if self.no_guarantee else self.test.epsilon_overall
+
+    @property
+    def releases(self) -> Sequence[Record]:
+        """Everything that model and figures were made from."""
+        return self.test.releases or self.train.releases
+
+    @property
+    def dealt_anew(self) -> bool:
+        """Whether table or split changed between these, so that somebody may be on both sides."""
+        return len({record.spend.deal for record in self.releases}) > 1
 
     @property
     def classes(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from stages.books.records import epsilon_of
 from stages.errors import UserError
 from stages.evaluation.metrics import metrics_of
 from stages.evaluation.result import EvaluateResult
@@ -117,6 +118,11 @@ def mixtures(run: Run, model: Path) -> Iterator[str]:
         yield "the model states another ε or δ than metrics/train.json"
     if any(record.measures != train.record.run for record in test.ledger):
         yield "metrics/evaluate.json measured another model than that of metrics/train.json"
+    if stated["releases"] != [record.model_dump(mode="json") for record in train.releases]:
+        yield "the model was made from other releases than metrics/train.json tells"
+    runs = dict.fromkeys(record.run for record in (*train.releases, *test.ledger))
+    if test.releases and [*runs] != [record.run for record in test.releases]:
+        yield "metrics/evaluate.json leaves out releases that the model was made from"
     ends = {name: ending(run.epochs, name)[0] for name in ("loss", "accuracy")}
     if ends != {"loss": train.loss, "accuracy": train.accuracy}:
         yield "plots/training.csv does not end with the figures of metrics/train.json"
@@ -150,8 +156,8 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
     for place in _differences(statement, again):
         yield f"{FILE_NAME}: `{place}` does not follow from metrics/ and model/"
     # Whatever is no step has not what the accountants ask for.
-    history = cast(list[Steps], from_json(run.train.history))
-    again_computed = (*_of_mechanism(run.train, history[-1]), *_of_accountants(run, history))
+    last = cast(Steps, from_json(run.train.history)[-1])
+    again_computed = (*_of_mechanism(run.train, last), *_of_accountants(run, last))
     for name, stated, computed in again_computed:
         if stated is None or not math.isclose(stated, computed, rel_tol=TOLERANCE):
             yield f"{name} is stated as {stated}, but comes out as {computed:.6g}"
@@ -200,24 +206,35 @@ def _of_mechanism(train: TrainResult, last: Steps) -> Figures:
     yield "the number of steps", train.steps, last.steps
 
 
-def _of_accountants(run: Run, history: Sequence[Steps]) -> Figures:
-    train, delta, planned = run.train, run.train.delta or math.nan, run.train.parent is None
-    spent = spent_by(history, delta, run.parameters.target_epsilon, planned=planned)
+def _of_accountants(run: Run, last: Steps) -> Figures:
+    train, delta = run.train, run.train.delta or math.nan
+    own = train.record
+    past = [
+        event
+        for record in train.releases
+        if record.spend.side == "train" and record.run != own.run
+        for event in from_json(record.spend.events)
+    ]
+    planned = not past
+    spent = spent_by([*past, last], delta, run.parameters.target_epsilon, planned=planned)
     yield "ε by privacy random variables", train.epsilon_prv, spent.prv
     yield "ε by loss distributions", train.epsilon_pld, spent.pld
     yield "ε by Rényi divergence", train.epsilon_renyi, spent.renyi
     yield "ε of replacing a row", train.epsilon_replace_one, spent.replace_one
 
-    events = from_json(train.record.spend.events)
+    events = from_json(own.spend.events)
     best_of_many = any(isinstance(event, BestOfMany) for event in events)
     trained = epsilon_renyi(events, delta) if best_of_many else spent.epsilon
     tested = _epsilon_of_counts(run.test_events, delta)
     yield "ε of the training", train.epsilon, trained
     yield "ε of the test figures", run.test.epsilon, tested
-    both = trained + tested if train.table_changed else max(trained, tested)
-    yield "ε of the whole", run.epsilon, both
+    alone = {own.run: trained if planned else None} | {r.run: tested for r in run.test.ledger}
+    for record in run.releases:
+        if (computed := alone.get(record.run)) is not None:
+            yield f"ε of the release {record.run}", record.spend.epsilon, computed
+    yield "ε of the whole", run.epsilon, epsilon_of(run.releases, delta)
 
-    profile = privacy_profile(events if best_of_many else history, planned=planned)
+    profile = privacy_profile([*past, *events], planned=planned)
     for key, value in figures_of(profile).items():
         yield f"attack: {key}", (train.attack or {}).get(key), value
 

@@ -138,7 +138,7 @@ def save_fixed_model(folder: Path):
         for parameter in model.parameters():
             parameter.mul_(3)
     folder.mkdir(parents=True)
-    promise = {"epsilon": 1.0, "delta": 1e-5, "table_changed": False, "run": "a run"}
+    promise = {"epsilon": 1.0, "delta": 1e-5, "run": "a run", "releases": []}
     save_model(
         folder,
         as_arrays(model),
