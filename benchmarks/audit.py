@@ -47,7 +47,7 @@ from stages.training.dp_sgd import PrivateTraining
 from stages.training.gradients import ClippedSumFunction
 from stages.training.network import as_arrays, build_network
 from stages.training.noise import random_source
-from stages.training.plan import Plan, public_train_size
+from stages.training.plan import Plan
 from stages.training.setup import architecture, settle
 
 # The weights stay where they start, and the noise is what is looked at.
@@ -437,7 +437,7 @@ def configured_subject() -> Subject:
     """Return the training of a new run by params.yaml on the prepared table."""
     params, table = load_params(), Prepared.open()
     features, labels = table.train
-    settings, plan = settle(params, table, public_train_size(params.train_size, len(labels)))
+    settings, plan = settle(params, table, params.train_size or len(labels))
     shape = architecture(params, table, settings)
     return Subject(features, labels, shape, plan, params.init_seed)
 

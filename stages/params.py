@@ -53,6 +53,7 @@ class Params(BaseModel):
     evaluation_epsilon: Annotated[Real, Field(gt=0, le=100)] | None
     exact_metrics: bool
     privacy_budget: Annotated[Real, Field(gt=0)] | None
+    privacy_budget_delta: Annotated[Real, Field(gt=0, lt=1)]
 
     hidden_sizes: list[Annotated[Whole, Field(ge=1)]]
     activation: Annotated[Literal["relu", "tanh"] | None, AUTO]

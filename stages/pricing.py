@@ -22,11 +22,12 @@ def spends_of(params: Params, prepared: Prepared) -> list[Spend]:
     if params.train_size is None:
         raise UserError("params.yaml: to price a run, `train_size` has to be declared.")
     _, plan = settle(params, prepared, params.train_size)
-    release = CountRelease.of(params, prepared)
-    return [
-        training_spend(plan, params, prepared),
-        release.spend(prepared.source, params.target_delta),
-    ]
+    return [training_spend(plan, params, prepared), testing_spend(params, prepared)]
+
+
+def testing_spend(params: Params, prepared: Prepared) -> Spend:
+    """Return what an evaluation adds for the people of the test side."""
+    return CountRelease.of(params, prepared).spend(prepared.source, params.target_delta)
 
 
 def totals_after(runs: Sequence[Params]) -> Iterator[float]:

@@ -63,9 +63,11 @@ def _check(arguments: Namespace) -> None:
         raise UserError(f"{table}: of {rows} rows, some have cells that do not fit the schema.")
     used = count_people(table, schema, params.split_seed)
     size = used * (1 - params.test_fraction)
+    off = f"{abs(params.train_size / size - 1):.0%} off" if params.train_size else "not declared"
     print(
-        f"{table}: all {rows} rows fit the schema, and {used} of them are used. "
-        f"`train_size: {float(f'{size:.2g}'):.0f}` would be a round number near enough."
+        f"{table}: all {rows} rows fit the schema, and {used} of them are used.\n"
+        f"For the owner's eyes only: about {size:.0f} are for training; `train_size` is {off}. It "
+        "is published: choose a round number that you could have named without counting."
     )
 
 

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from stages.books.booking import book
 from stages.commands import run_stage
 from stages.params import load_params
+from stages.pricing import testing_spend
 from stages.tabular.prepared import Prepared
 from stages.training.accounting import account
 from stages.training.output import Trained, summary, warn_of_overflow, with_progress
@@ -28,7 +29,8 @@ def main() -> None:
         return training.follow()
 
     print(training.settings.why)
-    booking = book(training_spend(plan, params, table, past.events), params, after=past.run)
+    spend, then = training_spend(plan, params, table, past.events), testing_spend(params, table)
+    booking = book(spend, params, after=past.run, then=then)
     epochs = with_progress(training, past)
     events = [*past.events, *training.checked_history()]
     spent = account(events, plan.delta, params.target_epsilon, planned=not past.events)

@@ -57,8 +57,6 @@ def test_a_value_out_of_range_is_refused_by_whichever_stage_comes_first(project,
         ({"batch_size": 2000}, ["`batch_size`", "at most `train_size` (1070)", "2000"]),
         ({"target_epsilon": 0.0001}, ["`target_epsilon`", "too small for 100 steps", "`epochs`"]),
         ({"mode": "continue"}, ["`mode: continue`, and only it, needs `continue_from`"]),
-        ({"train_size": 2000}, ["`train_size`", "within 20%", "above that"]),
-        ({"train_size": 800, "batch_size": 800}, ["`train_size`", "within 20%", "below that"]),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_before_training(train_refuses, params, told):

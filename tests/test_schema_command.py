@@ -107,7 +107,9 @@ def test_a_draft_of_no_table_is_refused(project):
 def test_check_says_that_a_table_fits(project):
     output = project.run("python", "-m", "stages.schema", "check")
     assert "all 1338 rows fit the schema, and 1338 of them are used" in output
-    assert "`train_size: 1100` would be" in output
+    assert (
+        "For the owner's eyes only: about 1070 are for training; `train_size` is 0% off" in output
+    )
 
 
 def test_check_finds_what_only_all_rows_together_show(project):

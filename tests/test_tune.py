@@ -64,7 +64,7 @@ def test_whatever_is_tuned_a_trial_is_the_mechanism_that_was_reserved(monkeypatc
 def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
     monkeypatch.setattr(sys, "argv", ["tune", "-S", "momentum=0.5,0.8", "--trials", "4"])
-    monkeypatch.setattr(trials, "Ledger", lambda: Ledger(tmp_path / "ledger.sqlite"))
+    monkeypatch.setattr(trials, "open_ledger", lambda: Ledger(tmp_path / "ledger.sqlite"))
     monkeypatch.setattr(trials, "spends_of", lambda *_: [TRIAL])
     monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
     monkeypatch.setattr(trials, "_dvc", lambda *_: None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from stages.books.rebuild import SHALLOW, open_ledger
 from stages.books.records import PublicSpend, Record
-from stages.books.store import Ledger
+from stages.books.store import Budget, Ledger
 from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
@@ -25,7 +25,7 @@ class Booking:
     """
 
     spend: Spend
-    budget: float | None
+    budget: Budget | None
     ledger: Ledger | None
     run: str | None
     is_trial: bool = False
@@ -85,7 +85,20 @@ class Booking:
         return self.ledger.summary(self.spend, self.budget)
 
 
-def book(spend: Spend, params: Params, after: str | None = None, of: str | None = None) -> Booking:
+def budget_of(params: Params) -> Budget | None:
+    """Return the cap that params.yaml sets, if it does."""
+    if params.privacy_budget is None:
+        return None
+    return Budget(params.privacy_budget, params.privacy_budget_delta)
+
+
+def book(
+    spend: Spend,
+    params: Params,
+    after: str | None = None,
+    of: str | None = None,
+    then: Spend | None = None,
+) -> Booking:
     """Reserve a spend in the repository's ledger, before any noise is drawn.
 
     Args:
@@ -94,11 +107,13 @@ def book(spend: Spend, params: Params, after: str | None = None, of: str | None 
             not entered, or one trial of a tuning, which reserves and settles for all of them.
         after: id of the run that this one builds on.
         of: id of the run of which this is a further part.
+        then: what will be released of the run next. Where there is a budget it is reserved at the
+            same time, so that what begins can also be measured.
 
     Raises:
         UserError: the budget does not allow it, or the ledger does not know the run before.
     """
-    budget = params.privacy_budget
+    budget = budget_of(params)
     if params.simulation_seed is not None:
         return Booking(spend, budget, None, None)
     ledger = open_ledger()
@@ -109,4 +124,7 @@ def book(spend: Spend, params: Params, after: str | None = None, of: str | None 
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
     if after is not None:
         ledger.require(after)
-    return Booking(spend, budget, ledger, ledger.reserve(spend, budget, of=of))
+    if of is not None and ledger.awaiting(of, spend):
+        return Booking(spend, budget, ledger, f"{of}-1")
+    run = ledger.reserve(spend, budget, of=of, then=then if budget else None)
+    return Booking(spend, budget, ledger, run)

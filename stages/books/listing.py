@@ -5,12 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from stages.books.booking import budget_of
 from stages.books.store import Entry, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
 from stages.privacy.events import to_json
-from stages.privacy.history import Side, Spend, side_epsilon, total_epsilon
+from stages.privacy.history import Side, Spend, budgeted_epsilon, side_epsilon, total_epsilon
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -27,22 +28,23 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     delta = params.target_delta
     yield f"{people[0].spend.data}, ε at δ = {delta:g}"
     yield "entry  when              run           side   ε alone  total so far  left"
-    for entry, total in zip(people, running_totals(people, delta), strict=True):
+    budget = budget_of(params)
+    for count, (entry, total) in enumerate(
+        zip(people, running_totals(people, delta), strict=True), start=1
+    ):
+        used = budgeted_epsilon(counting(people[:count]), budget.delta) if budget else 0.0
         name = entry.experiment or (entry.revision or "")[:12]
+        left = "no cap" if budget is None else f"{budget.epsilon - used:.3f}"
         yield (
             f"{entry.number:>5}  {entry.time[:16].replace('T', ' ')}  {name:<12.12}  "
             f"{entry.spend.side:<5}  {entry.spend.epsilon:>7.3f}  {total:>12.3f}  "
-            f"{_left(total, params.privacy_budget)}{_note(entry)}"
+            f"{left}{_note(entry)}"
         )
     spends = counting(people)
     sides = ", ".join(
         f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
     )
     yield f"total {total_epsilon(spends, delta):.3f} ({sides})"
-
-
-def _left(total: float, budget: float | None) -> str:
-    return "no cap" if budget is None else f"{max(0.0, budget - total):.3f}"
 
 
 def _note(entry: Entry) -> str:

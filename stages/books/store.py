@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Event, from_json, to_json
-from stages.privacy.history import Spend, largest_epsilon, total_epsilon
+from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, total_epsilon
 from stages.versions import current_run, repository
 
 FILE_NAME = "privacy-ledger.sqlite"
@@ -47,6 +48,13 @@ BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
 CREATE TRIGGER no_delete BEFORE DELETE ON entries
 BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
 """
+
+
+class Budget(NamedTuple):
+    """A cap on ε of everything about the same people, at a δ that is fixed with it."""
+
+    epsilon: float
+    delta: float
 
 
 @dataclass(frozen=True)
@@ -83,26 +91,41 @@ class Ledger:
             _create(self.path)
 
     def reserve(
-        self, spend: Spend, budget: float | None, run: str | None = None, of: str | None = None
+        self,
+        spend: Spend,
+        budget: Budget | None,
+        run: str | None = None,
+        of: str | None = None,
+        then: Spend | None = None,
     ) -> str:
         """Enter a spend before it happens, and return the id of its run.
 
         Args:
             spend: what is about to be released.
-            budget: cap on ε of everything about the same people; None for no cap.
+            budget: cap on everything about the same people; None for no cap.
             run: the id, if it is not to be a new one.
             of: the id of another run, of which this one is a further part: the ids of parts are
                 that with a number behind it, counting from 1.
+            then: what will be released of the run as its first part, entered with it.
 
         Raises:
-            UserError: with it the total would exceed `budget`; nothing is entered then.
+            UserError: with all that the total would exceed `budget`; nothing is entered then.
         """
+        new = [spend] if then is None else [spend, then]
         with self._writing() as connection:
             if budget is not None:
-                _refuse_beyond(budget, _people(connection, spend), spend)
+                _refuse_beyond(budget, _people(connection, spend), new)
             run = _next_part(connection, of) if of else run or uuid.uuid4().hex
-            _append_reservation(connection, spend, run, *current_run())
+            for part, one in zip((run, f"{run}-1"), new, strict=False):
+                _append_reservation(connection, one, part, *current_run())
         return run
+
+    def awaiting(self, run: str, spend: Spend) -> bool:
+        """Whether a run's first part was reserved with it, for `spend`, and has not happened."""
+        return any(
+            entry.run == f"{run}-1" and not entry.settled and entry.spend == spend
+            for entry in self.entries()
+        )
 
     def enter_past(self, spend: Spend, run: str, revision: str) -> bool:
         """Enter a spend that happened long ago; return whether it was missing."""
@@ -181,11 +204,17 @@ class Ledger:
         """Return ε of everything released so far about the people of `spend`, at its δ."""
         return total_epsilon(self._spends(spend), spend.delta)
 
-    def summary(self, spend: Spend, budget: float | None) -> str:
+    def used(self, spend: Spend, budget: Budget) -> float:
+        """Return what of a budget everything about the people of `spend` has used."""
+        return budgeted_epsilon(self._spends(spend), budget.delta)
+
+    def summary(self, spend: Spend, budget: Budget | None) -> str:
         """Return one line that says what the people of `spend` have had released about them."""
         spends = self._spends(spend)
         total = total_epsilon(spends, spend.delta)
-        cap = "no privacy_budget is set" if budget is None else f"privacy_budget is {budget:g}"
+        cap = "no privacy_budget is set"
+        if budget is not None:
+            cap = f"{self.used(spend, budget):.3f} of privacy_budget {budget.epsilon:g} is used"
         return (
             f"privacy ledger: ε = {total:.3f} at δ = {spend.delta:g} spent on these people so far "
             f"(entries: {len(spends)}); {cap}"
@@ -343,19 +372,19 @@ def _people(connection: sqlite3.Connection, spend: Spend) -> list[Spend]:
     return [entry.spend for entry in entries if entry.struck is None]
 
 
-def _refuse_beyond(budget: float, spends: Sequence[Spend], new: Spend) -> None:
-    total = total_epsilon([*spends, new], new.delta)
-    if total <= budget:
+def _refuse_beyond(budget: Budget, spends: Sequence[Spend], new: Sequence[Spend]) -> None:
+    spent, then = (budgeted_epsilon(some, budget.delta) for some in (spends, [*spends, *new]))
+    if then <= budget.epsilon:
         return
-    possible = largest_epsilon(spends, new, new.delta, budget)
+    possible = largest_epsilon(spends, new, budget.delta, budget.epsilon)
     way_on = (
         f"lower the run's ε to about {possible:.3g}"
         if possible
         else "nothing is left for a new run"
     )
     raise UserError(
-        f"params.yaml: `privacy_budget` is {budget:g}, and {total_epsilon(spends, new.delta):.3f} "
-        f"of it is spent; with this run it would be {total:.3f}. No noise was drawn. The cheapest "
-        f"way on: go back to parameters run before, which costs nothing; otherwise {way_on}, or "
-        "raise `privacy_budget`. `python -m stages.ledger` shows where it went."
+        f"params.yaml: `privacy_budget` is {budget.epsilon:g}, and {spent:.3f} of it is spent; "
+        f"with this run it would be {then:.3f}. No noise was drawn. The cheapest way on: go back "
+        f"to parameters run before, which costs nothing; otherwise {way_on}, or raise "
+        "`privacy_budget`. `python -m stages.ledger` shows where it went."
     )

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # order of usual plans lies, and up to what ε of a few hundredths needs.
 ORDERS = np.unique(np.concatenate([np.arange(2, 65), np.geomspace(64, 1024, 13).round()]))
 
+# From ε of hundreds to hundredths at usual δ.
+FILTER_ORDERS = (2, 4, 8, 16, 32, 64)
+
 Curve = npt.NDArray[np.float64]
 
 
@@ -42,6 +45,20 @@ def epsilon_of_curve(curve: Curve, delta: float) -> float:
     # Total variation is at most √(1 - e^-KL), and where δ is above that, ε is 0.
     covered = np.expm1(-curve) > -(delta**2)
     return max(0.0, float(np.where(covered, 0.0, epsilons).min()))
+
+
+def epsilon_of_filter(curve: Curve, delta: float) -> float:
+    """Return ε at δ of a Rényi curve as a filter counts it, whose runs are chosen on the way.
+
+    `epsilon_of_curve` takes the best order after all is known, and which one that is can be steered
+    by who chooses the next run in sight of the last. Here each of `FILTER_ORDERS`, fixed in
+    advance, is a filter of its own (Feldman & Zrnic 2021) with its share of δ, so that all of them
+    hold together.
+    """
+    of_filters = np.full(len(ORDERS), np.inf)
+    fixed = np.isin(ORDERS, FILTER_ORDERS)
+    of_filters[fixed] = curve[fixed]
+    return epsilon_of_curve(of_filters, delta / len(FILTER_ORDERS)) if curve.any() else 0.0
 
 
 def delta_of_curve(curve: Curve, epsilons: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

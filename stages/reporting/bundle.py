@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stages.books.booking import budget_of
 from stages.books.rebuild import SHALLOW, open_ledger
-from stages.books.store import Entry
+from stages.books.store import Budget, Entry
 from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
@@ -39,7 +40,7 @@ def publish(folder: Path) -> Statement:
     drawn = load_statement(Path("plots") / FILE_NAME)
     schema = Schema.load(CLASSIFIER / "schema.json")
     run = Run.read(Path(), schema, parameters_of(drawn))
-    total = refuse_unpublishable(run, params.privacy_budget)
+    total = refuse_unpublishable(run, budget_of(params))
     if make_statement(run) != drawn:
         raise UserError(
             f"plots/{FILE_NAME} tells of another run than metrics/ and models/ hold. Bring them up "
@@ -59,7 +60,7 @@ def publish(folder: Path) -> Statement:
     return statement
 
 
-def refuse_unpublishable(run: Run, budget: float | None) -> float:
+def refuse_unpublishable(run: Run, budget: Budget | None) -> float:
     """Return ε of all that is on record about these people, this run included.
 
     Args:
@@ -90,10 +91,12 @@ def refuse_unpublishable(run: Run, budget: float | None) -> float:
     ledger = open_ledger()
     own, *_ = _own_entries(run, ledger.entries())
     total = ledger.total(own.spend)
-    if budget is not None and total > budget:
+    used = 0.0 if budget is None else ledger.used(own.spend, budget)
+    if budget is not None and used > budget.epsilon:
         raise _refusal(
-            f"ε of all runs on this table is {total:.3f}, above `privacy_budget` {budget:g}. Raise "
-            "`privacy_budget` in params.yaml, or see where it went with: python -m stages.ledger"
+            f"ε of all runs on this table is {used:.3f}, above `privacy_budget` "
+            f"{budget.epsilon:g}. Raise `privacy_budget` in params.yaml, or see where it went "
+            "with: python -m stages.ledger"
         )
     return total
 

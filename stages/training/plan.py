@@ -9,8 +9,8 @@ from stages.training.accounting import effective_noise_multiplier
 from stages.training.auto import PublicNumbers, Settings
 from stages.training.calibration import calibrate
 
-# How far the declared size of the training side may be from the true one.
-DECLARED_SIZE_TOLERANCE = 0.2
+# What the declared size of the training side may well be short of the true one.
+DECLARED_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ def make_plan(
             f"params.yaml: `batch_size` should be at most `train_size` ({train_size}), but is "
             f"{batch_size}. Lower `batch_size`; equal to `train_size` is full batch."
         )
-    # The true size may exceed the declared one by as much as the tolerance allows.
-    largest_delta = (1 - DECLARED_SIZE_TOLERANCE) / train_size
+    largest_delta = DECLARED_SHARE / train_size
     if target_delta >= largest_delta:
         raise UserError(
             "params.yaml: `target_delta` should be below 0.8 / `train_size` = "
@@ -101,23 +100,3 @@ def make_plan(
         max_grad_norm=settings.max_grad_norm,
         delta=target_delta,
     )
-
-
-def public_train_size(declared: int | None, true_size: int) -> int:
-    """Return the size of the training side that the plan may use.
-
-    A declared size is public. Without one the true count is used, and ε does not protect it.
-
-    Raises:
-        UserError: the declared size is more than 20 % off. The message does not tell the true one.
-    """
-    if declared is None:
-        return true_size
-    if abs(declared - true_size) > DECLARED_SIZE_TOLERANCE * true_size:
-        side = "above" if declared > true_size else "below"
-        raise UserError(
-            f"params.yaml: `train_size` should be within {DECLARED_SIZE_TOLERANCE:.0%} of the "
-            f"number of training rows, but {declared} is {side} that. Count your table's rows "
-            "and multiply by 1 - `test_fraction`, then round."
-        )
-    return declared

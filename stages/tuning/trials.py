@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from stages.books.booking import budget_of
 from stages.books.rebuild import open_ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
@@ -78,7 +79,7 @@ def run_trials(
     """
     tuning, ledger = f"tune-{secrets.token_hex(6)}", open_ledger()
     for spend in spends:
-        ledger.reserve(spend, params.privacy_budget, run=f"{tuning}-{spend.side}")
+        ledger.reserve(spend, budget_of(params), run=f"{tuning}-{spend.side}")
     source = random_source(None)
     count = source.geometric(1 / trials)
     names = [f"{tuning}-{secrets.token_hex(3)}" for _ in range(count)]

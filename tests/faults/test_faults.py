@@ -919,7 +919,12 @@ def test_initial_weights_that_know_the_rows_are_caught_without_a_row(tmp_path, m
 
 @plants("row count in the plan")
 def test_a_plan_that_knows_the_row_count_is_caught_without_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, "public_train_size", lambda _, true_size: true_size)
+    settled = setup.settle
+    monkeypatch.setattr(
+        setup,
+        "settle",
+        lambda params, table, _, *past: settled(params, table, len(table.train.labels), *past),
+    )
     few_steps = {"batch_size": 20, "epochs": 0.5}
     assert "the plan moved" in all_breaches(*replayed(tmp_path, **few_steps))
 

@@ -1,16 +1,22 @@
 """The plan: every number of the mechanism from one place, and what it refuses."""
 
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.errors import UserError
+from stages.params import load_params
 from stages.privacy.events import Steps
+from stages.tabular.prepared import Prepared, Side, Source
 from stages.training.calibration import calibrate
-from stages.training.plan import Plan, public_train_size
+from stages.training.past import Past
+from stages.training.plan import Plan
+from stages.training.setup import set_up
 from tests.runs import plan_of
 
 ASKED: dict[str, Any] = {
@@ -131,29 +137,27 @@ def test_a_delta_that_would_allow_publishing_a_row_is_refused(delta):
     assert "Lower `target_delta`" in message
 
 
+@pytest.mark.parametrize("declared", [100, 893, 1070, 5000])
+def test_whether_a_run_can_be_made_does_not_depend_on_the_number_of_rows(declared):
+    # The neighbours of a table on the edge of some tolerance would tell one row.
+    features = np.zeros((1000, 3), np.float32)
+    for rows in (1, 892, 891, 1000):
+        table = table_of(features[:rows])
+        params = load_params(overrides={"train_size": declared, "hidden_sizes": []})
+        training = set_up(params, table, Past())
+        assert training.plan.train_size == declared
+
+
+def table_of(features):
+    """A prepared table of which only the training side is looked at."""
+    side = Side(features, np.zeros(len(features), np.int64))
+    about = {"features": ("a", "b", "c"), "classes": ("no", "yes"), "groups": {}, "unit": "row"}
+    source = Source("patients.csv", "abc", "a split")
+    known = {"train": property(lambda _: side)}
+    of_memory = type("OfMemory", (Prepared,), known)
+    return of_memory(**about, folder=Path(), source=source, schema_text="")
+
+
 def test_a_target_too_small_for_its_steps_is_refused():
     message = refusal(target_epsilon=1e-4, epochs=100, batch_size=10)
     assert "`target_epsilon` of 0.0001 is too small for 10000 steps" in message
-
-
-def test_without_a_declared_size_the_true_one_is_taken():
-    assert public_train_size(None, 1338) == 1338
-
-
-@pytest.mark.parametrize(("declared", "side"), [(1606, "above"), (1070, "below")])
-def test_a_declared_size_far_off_is_refused_without_the_true_one(declared, side):
-    with pytest.raises(UserError) as refused:
-        public_train_size(declared, 1338)
-    message = str(refused.value)
-    assert f"`train_size` should be within 20% of the number of training rows, but {declared}" in (
-        message
-    )
-    assert f"is {side} that" in message
-    assert "1338" not in message
-
-
-def test_a_declared_size_up_to_20_percent_off_is_taken():
-    assert [public_train_size(size, 1000) for size in (800, 960, 1200)] == [800, 960, 1200]
-    for size in (799, 1201):
-        with pytest.raises(UserError):
-            public_train_size(size, 1000)
