@@ -79,10 +79,6 @@ def test_the_accountants_are_told_what_the_plan_says(plan):
     assert plan.planned == Steps(plan.effective_noise_multiplier, 0.3, 8)
 
 
-def test_whom_it_protects_is_written_on_it(plan):
-    assert (plan.unit, plan.neighbouring) == ("one row", "add or remove one row")
-
-
 def test_a_plan_cannot_be_changed(plan):
     with pytest.raises(FrozenInstanceError):
         plan.noise_multiplier = 0.1
