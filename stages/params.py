@@ -49,7 +49,8 @@ class Params(BaseModel):
     train_size: Annotated[Whole, Field(ge=1)] | None
 
     target_epsilon: Annotated[Real, Field(gt=0, le=100)]
-    target_delta: Annotated[Real, Field(gt=0, lt=1)]
+    # Below 1e-12 the accountants' arithmetic no longer tells δ from rounding.
+    target_delta: Annotated[Real, Field(ge=1e-12, lt=1)]
     evaluation_epsilon: Annotated[Real, Field(gt=0, le=100)] | None
     exact_metrics: bool
     privacy_budget: Annotated[Real, Field(gt=0)] | None
