@@ -66,7 +66,7 @@ def test_a_plan_that_cannot_be_is_refused_before_training(train_refuses, params,
 
 
 def test_the_true_size_of_the_training_side_is_not_told(train_refuses, prepared):
-    message = train_refuses(train_size=2000)
+    message = train_refuses(train_size=2000, batch_size=2001)
     header = (prepared.folder / "data/prepared/train_labels.npy").read_bytes()[:128]
     true_size = header.split(b"'shape': (")[1].split(b",")[0].decode()
     assert true_size not in message

@@ -449,23 +449,30 @@ def test_a_ledger_over_budget_is_refused(workspace):
     publish(Path("bundle"))
 
 
-def test_a_run_that_the_ledger_does_not_know_is_refused(workspace):
+def test_a_clone_without_a_ledger_publishes_what_it_holds(workspace):
+    runs = {entry.run for entry in Ledger().entries()}
     for path in Path().glob("privacy-ledger.sqlite*"):
         path.unlink()
-    refused("ledger does not know this run")
+    publish(Path("bundle"))
+    assert {entry.run for entry in Ledger().entries()} == runs
 
 
-def test_a_ledger_that_lacks_runs_of_commits_is_refused(workspace, made):
+def test_runs_of_commits_count_in_the_total_that_leaves(workspace, made):
     project = type(made)(workspace)
     project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "this run")
-    publish(Path("bundle"))
+    alone = total_in(publish(Path("bundle")))
     shutil.rmtree("bundle")
 
     change_result(TrainResult, Path(), lambda m: m["ledger"][0].update(run="of a clone"))
     commit_all(project, "a run that another clone made")
     project.run("git", "checkout", "--quiet", "HEAD~1")
-    refused("the ledger lacks 1 runs")
+    assert total_in(publish(Path("bundle"))) > alone
+
+
+def test_a_shallow_clone_publishes_nothing(workspace, monkeypatch):
+    monkeypatch.setattr("stages.reporting.bundle.is_shallow", lambda: True)
+    refused("this clone is shallow")
 
 
 def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):

@@ -75,6 +75,15 @@ REGISTRY = {
     "metrics/train.json: evidence.parent.checkpoint": TRAINING,  # a hash of what was released
     "metrics/train.json: evidence.parent.data_changed": SAID,
     "metrics/train.json: evidence.parent.table_changed": SAID,
+    "metrics/train.json: evidence.releases.run": PARAMETER,  # random numbers
+    "metrics/train.json: evidence.releases.measures": PARAMETER,
+    "metrics/train.json: evidence.releases.spend.side": PARAMETER,
+    "metrics/train.json: evidence.releases.spend.events.*": ACCOUNTANTS,
+    "metrics/train.json: evidence.releases.spend.epsilon": ACCOUNTANTS,
+    "metrics/train.json: evidence.releases.spend.delta": PARAMETER,
+    # Whether releases read the same table and split.
+    "metrics/train.json: evidence.releases.spend.deal": SAID,
+    "metrics/train.json: evidence.ledger.spend.deal": PARAMETER,  # always 1
     "metrics/train.json: evidence.ledger.run": PARAMETER,  # a random number
     "metrics/train.json: evidence.ledger.measures": PARAMETER,
     "metrics/train.json: evidence.ledger.spend.side": PARAMETER,
@@ -116,6 +125,15 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.epsilon": PARAMETER,
     "metrics/evaluate.json: evidence.epsilon_overall": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.epsilon_total": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.releases.run": PARAMETER,  # random numbers
+    "metrics/evaluate.json: evidence.releases.measures": PARAMETER,
+    "metrics/evaluate.json: evidence.releases.spend.side": PARAMETER,
+    "metrics/evaluate.json: evidence.releases.spend.events.*": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.releases.spend.epsilon": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.releases.spend.delta": PARAMETER,
+    # Whether releases read the same table and split.
+    "metrics/evaluate.json: evidence.releases.spend.deal": SAID,
+    "metrics/evaluate.json: evidence.ledger.spend.deal": PARAMETER,  # always 1
     "metrics/evaluate.json: evidence.ledger.run": PARAMETER,  # a random number
     "metrics/evaluate.json: evidence.ledger.measures": PARAMETER,  # the random number of another
     "metrics/evaluate.json: evidence.ledger.spend.side": PARAMETER,

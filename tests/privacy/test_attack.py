@@ -1,5 +1,7 @@
 """What an attacker can do: against closed forms, and against another program's figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -94,11 +96,19 @@ def test_a_trade_off_curve_grows_bends_down_and_beats_guessing(profile):
 
 
 def test_what_was_planned_on_the_way_is_bounded_less_tightly():
+    sampled = replace(FULL_BATCHES, sample_rate=0.5)
     planned, not_planned = (
-        privacy_profile([FULL_BATCHES], planned=planned) for planned in (True, False)
+        privacy_profile([sampled], planned=planned) for planned in (True, False)
     )
     assert (not_planned.true_positives(RATES) > planned.true_positives(RATES)).all()
     assert not_planned.advantage > planned.advantage
+
+
+def test_for_full_batches_it_makes_no_difference_whether_they_were_planned():
+    planned, not_planned = (
+        privacy_profile([FULL_BATCHES], planned=planned) for planned in (True, False)
+    )
+    assert (not_planned.deltas == planned.deltas).all()
 
 
 def test_the_best_of_many_tells_more_than_one():

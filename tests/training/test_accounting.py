@@ -413,9 +413,9 @@ def test_the_best_of_many_stays_in_the_past_of_what_continues_it():
     price = epsilon_renyi([best], DELTA)
     with pytest.raises(UserError, match=f"has used {price:.3f} of it"):
         calibrate(1.3, delta=DELTA, sample_rate=1.0, steps=20, past=[best])
-    noise = calibrate(2.0, delta=DELTA, sample_rate=1.0, steps=20, past=[best])
-    assert 0.99 * 2 < epsilon_renyi([best, Steps(noise, 1.0, 20)], DELTA) <= 2
-    forgetful = calibrate(2.0, delta=DELTA, sample_rate=1.0, steps=20, past=[trial])
+    noise = calibrate(3.0, delta=DELTA, sample_rate=1.0, steps=20, past=[best])
+    assert 0.99 * 3 < epsilon_renyi([best, Steps(noise, 1.0, 20)], DELTA) <= 3
+    forgetful = calibrate(3.0, delta=DELTA, sample_rate=1.0, steps=20, past=[trial])
     assert noise > 1.05 * forgetful
 
 
