@@ -5,6 +5,9 @@ private test metric is kept, and nobody is shown the others. That costs much les
 them all (Papernot & Steinke 2022, "Hyperparameter Tuning with Renyi Differential Privacy").
 """
 
+import signal
+import sys
+
 from stages.commands import new_parser, run
 from stages.params import load_params, sweep
 from stages.tuning.trials import price, refuse_untunable, run_trials
@@ -29,9 +32,11 @@ def main() -> None:
     params, grid = load_params(), list(sweep(arguments.sweeps))
     refuse_untunable(grid, params)
     spends = price(arguments.trials, params)
-    print(f"running trials; how many is secret, {arguments.trials:g} on average")
-    best = run_trials(grid, arguments.trials, params, spends)
     costs = ", ".join(f"ε = {spend.epsilon:.3f} on the {spend.side} side" for spend in spends)
+    print(f"the best of all trials will have cost {costs}, also if this is interrupted")
+    print(f"running trials; how many is secret, {arguments.trials:g} on average")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that losers are removed then, too
+    best = run_trials(grid, arguments.trials, params, spends)
     print(f"the best trial is experiment {best}: {costs}. Keep it with: dvc exp apply {best}")
 
 

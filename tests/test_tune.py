@@ -77,6 +77,32 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
         assert settings == steps | {"momentum": settings["momentum"]}
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit(143), UserError("it failed")])
+def test_an_interrupted_tuning_leaves_no_trial_and_no_room_for_one(monkeypatch, tmp_path, stop):
+    monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    monkeypatch.setattr(trials, "open_ledger", lambda: ledger)
+    made: list[str] = []
+    removed: list[str] = []
+
+    def run_one(name, _):
+        made.append(name)
+        raise stop
+
+    monkeypatch.setattr(trials, "_run_trial", run_one)
+    monkeypatch.setattr(trials, "commit_of", lambda name: name if name in made else None)
+    monkeypatch.setattr(trials, "_dvc", lambda *words: removed.extend(words[2:]))
+    best = trials._best_of(5.0, TRIAL)
+    with pytest.raises(type(stop) if isinstance(stop, BaseException) else stop):
+        trials.run_trials([{"momentum": 0.5}], 5.0, load_params(), [best])
+    assert removed == made != []
+    (entry,) = ledger.entries()
+    assert entry.settled
+    assert entry.spend.events == best.events
+    with pytest.raises(UserError, match="which is over"):
+        ledger.trial_of(entry.run.rpartition("-")[0], TRIAL)
+
+
 def test_a_simulation_is_not_tuned():
     params = load_params(overrides={"simulation_seed": 1})
     with pytest.raises(UserError, match="an empty `simulation_seed`"):

@@ -19,7 +19,7 @@ from stages.privacy.renyi import epsilon_renyi
 from stages.tabular.prepared import Prepared
 from stages.training.noise import random_source
 from stages.training.setup import settle
-from stages.versions import file_at, resolve
+from stages.versions import commit_of, file_at, resolve
 
 # What may be tuned: settings that leave the price of a trial as it is, given its number of steps.
 TUNABLE = {"learning_rate", "momentum", "max_grad_norm", "hidden_sizes", "activation", "init_seed"}
@@ -84,13 +84,16 @@ def run_trials(
     count = source.geometric(1 / trials)
     names = [f"{tuning}-{secrets.token_hex(3)}" for _ in range(count)]
     steps = _steps_of(params)
-    for name in names:
-        _run_trial(name, {**steps, **grid[int(source.integers(len(grid)))]})
-    for spend in spends:
-        ledger.settle(f"{tuning}-{spend.side}", spend.events)
-    best = min(names, key=_loss)
-    if others := [name for name in names if name != best]:
-        _dvc("exp", "remove", *others)
+    best = ""
+    try:
+        for name in names:
+            _run_trial(name, {**steps, **grid[int(source.integers(len(grid)))]})
+        best = min(names, key=_loss)
+    finally:  # also where it is interrupted: no trial is left, nor room for a further one
+        for spend in spends:
+            ledger.settle(f"{tuning}-{spend.side}", spend.events)
+        if losers := [name for name in names if name != best and commit_of(name)]:
+            _dvc("exp", "remove", *losers)
     return best
 
 
