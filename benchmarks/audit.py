@@ -284,12 +284,13 @@ def audit_step(subject: Subject, repetitions: int, source: np.random.Generator) 
 
 
 def _step_signals(subject: Subject, added: Array, source: np.random.Generator) -> Signals:
-    """Return each step's noisy sums, each in units of the most that one row adds, (steps, 3).
+    """Return each step's noisy sums, (steps, 4).
 
-    They are the gradients projected on the canary's, the losses and the correct answers.
+    They are the gradients projected on the canary's, in units of the most that one row adds, and
+    the metric sums.
 
     Args:
-        subject: a training of one step an epoch.
+        subject: a training.
         added: what the canary adds to the sum of gradients, (parameters,).
     """
     training, plan = subject.training(source), subject.plan
@@ -300,8 +301,9 @@ def _step_signals(subject: Subject, added: Array, source: np.random.Generator) -
         projections.append(total / plan.max_grad_norm**2)
 
     _before_each_step(training, project)
-    curves = [(epoch.loss / training.loss_bound, epoch.accuracy) for epoch in training.epochs()]
-    return plan.expected_batch_size * np.column_stack([projections, curves])
+    metrics = [training._step(step) for step in range(plan.steps)]
+    scale = [[plan.expected_batch_size, 1.0, 1.0, 1.0]]  # the gradient is a mean
+    return np.column_stack([projections, metrics]) * scale
 
 
 def fisher_cut(without: Signals, with_canary: Signals) -> tuple[Scores, float]:

@@ -208,7 +208,7 @@ def run_audit(monkeypatch, subject):
     def run_with(*arguments, generator=np.random.Generator):
         monkeypatch.setattr(audit, "configured_subject", lambda: subject)
         monkeypatch.setattr(audit, "random_source", lambda _: generator(np.random.PCG64(7)))
-        monkeypatch.setattr(audit, "REPETITIONS", 400)
+        monkeypatch.setattr(audit, "REPETITIONS", 1_200)
         monkeypatch.setattr(audit, "CANARIES", 2_000)
         monkeypatch.setattr("sys.argv", ["audit", *arguments])
         audit.main()

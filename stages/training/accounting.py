@@ -28,6 +28,9 @@ from stages.privacy.renyi import (
     renyi_curve,
 )
 
+# A row moves each of the three metric sums of a step by at most ½ (training/curves.py).
+SQUARED_METRIC_SENSITIVITY = 3 * 0.5**2
+
 # The two accountants may differ by this share of ε plus this constant before a stage fails.
 DISAGREEMENT_SHARE = 0.02
 DISAGREEMENT_CONSTANT = 0.02
@@ -71,13 +74,14 @@ class Spent:
 
 
 def effective_noise_multiplier(noise_multiplier: float, metric_noise_multiplier: float) -> float:
-    """Return σ of the one mechanism that releases a noisy gradient and two noisy metric sums.
+    """Return σ of the one mechanism that releases a noisy gradient and noisy metric sums.
 
-    Scaled to unit sensitivity, the joint release moves by at most 1 in each of three orthogonal
-    parts; whitening the noise gives a shift of at most (σ⁻² + 2·σₘ⁻²)^½, the inverse of the
-    effective σ.
+    Over its clip a row moves the gradient by at most 1, and the metric sums, which are orthogonal
+    to it, by at most √¾ together; whitening the noise gives a shift of at most (σ⁻² + ¾·σₘ⁻²)^½,
+    the inverse of the effective σ.
     """
-    return (noise_multiplier**-2 + 2 * metric_noise_multiplier**-2) ** -0.5
+    squared = noise_multiplier**-2 + SQUARED_METRIC_SENSITIVITY * metric_noise_multiplier**-2
+    return float(squared**-0.5)
 
 
 def epsilon_pld(

@@ -12,6 +12,7 @@ from torch import Tensor
 from stages.books.records import Record
 from stages.files import read_json, write_json
 from stages.privacy.events import Steps, from_json, to_json
+from stages.training.curves import NOTHING_SHARED
 from stages.training.dp_sgd import PrivateTraining
 
 
@@ -55,7 +56,7 @@ class Checkpoint:
         return cls(
             run=content["run"],
             history=[event for event in from_json(content["history"]) if isinstance(event, Steps)],
-            epochs=content["epochs"],
+            epochs=[NOTHING_SHARED | epoch for epoch in content["epochs"]],
             about=content["about"],
             tensors=load_file(folder / "state.safetensors"),
             releases=[Record.model_validate(record) for record in content.get("releases", [])],

@@ -1,9 +1,7 @@
 """DP-SGD (Abadi et al. 2016, Algorithm 1) that also releases its own training curves."""
 
 import copy
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,12 +20,16 @@ from stages.privacy.events import Steps
 from stages.tabular.prepared import Side
 from stages.training.accounting import effective_noise_multiplier
 from stages.training.auto import Settings
+from stages.training.curves import Curve, Epoch, loss_bound
 from stages.training.gradients import ClippedSum, ClippedSumFunction
 from stages.training.monitors import Monitors
 from stages.training.network import as_arrays
 from stages.training.noise import poisson_batch
 from stages.training.plan import Plan
 from stages.training.processes import ALONE, Processes
+
+# Loss, correct answers and number of rows.
+METRICS = 3
 
 # Rows whose activations are held at once, which fit into a core's cache; larger batches are summed
 # in chunks.
@@ -69,26 +71,6 @@ class SecretNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[mis
             noise = self.processes.share(noise.to(parameter.device))
             noisy = (noise * deviation).add_(parameter.summed_grad)
             parameter.grad = noisy.to(parameter.dtype)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch as it is released.
-
-    Attributes:
-        epoch: its number, from 1, counting those of the runs that this one continues.
-        steps: steps that this run has taken so far.
-        loss: noisy mean cross entropy of the epoch's batches, each row's clipped to `loss_bound`.
-        accuracy: noisy share of the epoch's batches that was classified right, in [0, 1].
-        loss_deviation, accuracy_deviation: standard deviation of the noise in these two.
-    """
-
-    epoch: int
-    steps: int
-    loss: float
-    accuracy: float
-    loss_deviation: float
-    accuracy_deviation: float
 
 
 class PrivateTraining:
@@ -140,7 +122,7 @@ class PrivateTraining:
         self.monitors = Monitors(plan, len(table.labels))
         self.monitors_passed: list[str] = []
         self.past_epochs = self.past_steps = 0
-        self.loss_bound = loss_bound(len(list(model.parameters())[-1]))
+        self.curve = Curve(plan, loss_bound(len(list(model.parameters())[-1])))
         self._clipped_sum = ClippedSumFunction(as_arrays(model))
         # The rows of the last chunk and their norms, on the steepest of which clipping is probed.
         self._last: tuple[npt.NDArray[np.int64], Array] | None = None
@@ -154,9 +136,9 @@ class PrivateTraining:
         """Take every step of the plan, yielding at the end of each epoch."""
         start = 0
         for number, end in enumerate(self.plan.epoch_ends, start=self.past_epochs + 1):
-            sums = sum((self._step(step) for step in range(start, end)), np.zeros(2))
+            sums = sum((self._step(step) for step in range(start, end)), np.zeros(METRICS))
             self._probe_clipping()
-            yield self._release(number, start, end, sums)
+            yield self.curve.epoch(number, start, end, sums)
             start = end
 
     def checked_history(self) -> list[Steps]:
@@ -176,7 +158,7 @@ class PrivateTraining:
         self.checked_history()
 
     def _step(self, step: int) -> npt.NDArray[np.float64]:
-        """Take a step, numbered from 0; return its noisy metric sums (loss / loss_bound, correct).
+        """Take a step, numbered from 0; return its noisy metric sums (training/curves.py).
 
         Every process takes it, whatever its own batch holds.
         """
@@ -194,7 +176,7 @@ class PrivateTraining:
         return noisy
 
     def _metric_noise(self) -> npt.NDArray[np.float64]:
-        drawn = torch.from_numpy(self.source.standard_normal(2))
+        drawn = torch.from_numpy(self.source.standard_normal(METRICS))
         noise: npt.NDArray[np.float64] = self.processes.share(drawn).numpy()
         return noise
 
@@ -206,7 +188,7 @@ class PrivateTraining:
     def _sum_over(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Put the clipped gradient sum into the optimizer; return the exact metric sums.
 
-        Both are over the batches of all processes. Each row moves either metric sum by at most 1.
+        Both are over the batches of all processes. No row moves a metric sum by more than ½.
         """
         gradient: Array = None
         sums = np.zeros(4)
@@ -216,20 +198,18 @@ class PrivateTraining:
             gradient = part.gradient if gradient is None else gradient + part.gradient
             xp = array_namespace(part.losses)
             # A loss that is no number is not below the bound.
-            losses = xp.where(part.losses < self.loss_bound, part.losses, self.loss_bound)
-            loss, correct = (
-                float(xp.sum(losses)) / self.loss_bound,
-                int(xp.count_nonzero(part.correct)),
-            )
+            bound = self.curve.loss_bound
+            losses = xp.where(part.losses < bound, part.losses, bound)
+            loss, correct = float(xp.sum(losses)) / bound, int(xp.count_nonzero(part.correct))
             sums += [loss, correct, len(rows), part.not_finite]
             if len(rows):
                 self._last = rows, part.norms
         self.weights.grad = self.processes.add_up(torch.as_tensor(gradient))
-        *metrics, size, not_finite = self.processes.add_up(torch.from_numpy(sums)).numpy()
+        loss, correct, size, not_finite = self.processes.add_up(torch.from_numpy(sums)).numpy()
         self.monitors.own_rows += len(batch)
         self.monitors.batch_sizes.append(int(size))
         self.monitors.not_finite += int(not_finite)
-        return np.array(metrics)
+        return np.array([loss - size / 2, correct - size / 2, size / 2])
 
     def _clipped_sum_of(self, rows: npt.NDArray[np.int64]) -> ClippedSum:
         features, labels = self.features[rows], self.labels[rows]
@@ -275,24 +255,6 @@ class PrivateTraining:
             ),
             sample_rate=self.plan.sample_rate,
         )
-
-    def _release(self, number: int, start: int, end: int, sums: npt.NDArray[np.float64]) -> Epoch:
-        rows = (end - start) * self.plan.expected_batch_size
-        loss, accuracy = sums / rows
-        deviation = self.plan.metric_noise_multiplier * math.sqrt(end - start) / rows
-        return Epoch(
-            epoch=number,
-            steps=end,
-            loss=max(0.0, float(loss)) * self.loss_bound,
-            accuracy=min(1.0, max(0.0, float(accuracy))),
-            loss_deviation=deviation * self.loss_bound,
-            accuracy_deviation=deviation,
-        )
-
-
-def loss_bound(classes: int) -> float:
-    """Return where a row's loss is clipped for the training curve: four times that of guessing."""
-    return 4 * math.log(classes)
 
 
 def as_vector(model: nn.Module) -> nn.Parameter:

@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from stages.privacy.renyi import epsilon_of_curve, renyi_curve
 from stages.tabular.prepared import Prepared
 from stages.training.accounting import Spent, epsilon_curve, privacy_profile
 from stages.training.checkpoint import Checkpoint, state_of
-from stages.training.curves import Epochs, ending
-from stages.training.dp_sgd import Epoch, PrivateTraining
+from stages.training.curves import Epoch, Epochs, ending
+from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
 from stages.training.past import Past, lineage
 from stages.training.result import Promise, TrainResult
@@ -107,15 +107,9 @@ class Trained:
     def _rows(self) -> list[dict[str, float]]:
         ends = self.training.plan.epoch_ends
         curve = epsilon_curve(self.past.events, self.training.history, ends, self.spent)
+        names = [field.name for field in fields(Epoch) if field.name != "steps"]
         return [
-            {
-                "epoch": epoch.epoch,
-                "loss": epoch.loss,
-                "loss_noise": epoch.loss_deviation,
-                "accuracy": epoch.accuracy,
-                "accuracy_noise": epoch.accuracy_deviation,
-                "epsilon": epsilon,
-            }
+            {name: getattr(epoch, name) for name in names} | {"epsilon": epsilon}
             for epoch, epsilon in zip(self.epochs, curve, strict=True)
         ]
 

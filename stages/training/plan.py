@@ -23,7 +23,7 @@ class Plan:
         steps: how many steps are taken, whatever their batches hold.
         expected_batch_size: public divisor of every sum, `sample_rate * train_size`.
         noise_multiplier: σ; the noise added to a sum of gradients has deviation σ·max_grad_norm.
-        metric_noise_multiplier: σₘ; noise of each of the step's two metric sums at sensitivity 1.
+        metric_noise_multiplier: σₘ; deviation of the noise in each of a step's three metric sums.
         max_grad_norm: C; the most that one row moves the sum of gradients, in L2 norm.
         delta: δ of the guarantee.
     """
@@ -88,8 +88,8 @@ def make_plan(
     effective = calibrate(
         public.target_epsilon, delta=target_delta, sample_rate=sample_rate, steps=steps, past=past
     )
-    # From σ_eff⁻² = σ⁻² + 2·σₘ⁻² with σₘ = ratio·σ.
-    noise_multiplier = effective * (1 + 2 / metric_noise_ratio**2) ** 0.5
+    # From `effective_noise_multiplier` with σₘ = ratio·σ.
+    noise_multiplier = effective / effective_noise_multiplier(1.0, metric_noise_ratio)
     return Plan(
         train_size=train_size,
         sample_rate=sample_rate,

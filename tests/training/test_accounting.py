@@ -234,20 +234,21 @@ def test_calibration_never_overshoots_on_500_random_plans(chunk):
 
 
 def test_effective_noise_is_that_of_the_whitened_release():
-    # A row shifts the gradient by 1 and both metrics by 1, under noise of 2, 4 and 4. Divided by
-    # their noise the shifts are 1/2, 1/4 and 1/4, of length √(1/4 + 1/16 + 1/16) = √(3/8); one
-    # Gaussian of noise √(8/3) = 1.632993 under a shift of 1 is as telling.
-    assert effective_noise_multiplier(2.0, 4.0) == pytest.approx(1.632993, rel=1e-6)
+    # A row shifts the gradient by 1 and three metrics by ½, under noise of 2 and of 1 three times.
+    # Divided by their noise the shifts are 1/2 each, of length √(4/4) = 1; one Gaussian of noise 1
+    # under a shift of 1 is as telling.
+    assert effective_noise_multiplier(2.0, 1.0) == pytest.approx(1.0, rel=1e-12)
 
 
-def test_effective_noise_costs_what_the_three_releases_cost_together():
-    # dp_accounting composes three Gaussian mechanisms without knowing the formula.
-    parts = [dp_accounting.GaussianDpEvent(sigma) for sigma in (2.0, 4.0, 4.0)]
+def test_effective_noise_costs_what_the_four_releases_cost_together():
+    # dp_accounting composes four Gaussian mechanisms without knowing the formula: noise 2 under a
+    # shift of ½ is noise 4 under a shift of 1.
+    parts = [dp_accounting.GaussianDpEvent(sigma) for sigma in (2.0, 4.0, 4.0, 4.0)]
     together = PLDAccountant().compose(dp_accounting.ComposedDpEvent(parts)).get_epsilon(DELTA)
-    effective = effective_noise_multiplier(2.0, 4.0)
+    effective = effective_noise_multiplier(2.0, 2.0)
     assert analytic_epsilon(effective, DELTA) == pytest.approx(together, rel=1e-3)
     # ... and forgetting one of the metrics, or noise that is off by 1 %, would show.
-    for wrong in ((2**-2 + 4**-2) ** -0.5, 1.01 * effective):
+    for wrong in ((2**-2 + 2 * 4**-2) ** -0.5, 1.01 * effective):
         assert analytic_epsilon(wrong, DELTA) != pytest.approx(together, rel=5e-3)
 
 

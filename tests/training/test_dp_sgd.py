@@ -15,7 +15,8 @@ from scipy import stats
 
 from stages.training import dp_sgd, network
 from stages.training.checkpoint import Checkpoint, state_of
-from stages.training.dp_sgd import PrivateTraining, loss_bound
+from stages.training.curves import loss_bound
+from stages.training.dp_sgd import PrivateTraining
 from stages.training.gradients import ClippedSumFunction
 from stages.training.network import as_arrays
 from stages.training.noise import random_source
@@ -360,9 +361,8 @@ def test_loss_is_clipped_at_four_times_that_of_guessing():
 
 
 def metric_sums(prepare, table):
-    """Return the un-noised sums (loss / loss_bound, correct) of one full batch of `table`."""
-    (epoch,) = prepare(replace(QUIET, steps=1), table=table).epochs()
-    return np.array([epoch.loss / loss_bound(3), epoch.accuracy]) * 24
+    """Return the un-noised sums over all of `table`, of (loss - ½, correct - ½, ½) of each row."""
+    return prepare(PLAN, table=table)._sum_over(np.arange(len(table[1])))
 
 
 ROWS = {
@@ -376,12 +376,12 @@ ROWS = {
 
 @pytest.mark.parametrize("label", [0, 1, 2])
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
-def test_a_row_moves_each_metric_sum_by_at_most_one(prepare, make_table, row, label):
+def test_a_row_moves_each_metric_sum_by_at_most_a_half(prepare, make_table, row, label):
     features, labels = make_table(8)
     more = np.vstack([features, np.array(row, np.float32)]), np.append(labels, label)
     moved = metric_sums(prepare, more) - metric_sums(prepare, (features, labels))
-    assert (moved >= -1e-5).all()
-    assert (moved <= 1 + 1e-5).all()
+    assert np.abs(moved).max() <= 0.5 + 1e-5
+    assert moved[2] == 0.5
 
 
 def test_a_loss_beyond_the_bound_counts_as_the_bound(prepare, make_table):
@@ -395,7 +395,7 @@ def test_a_loss_beyond_the_bound_counts_as_the_bound(prepare, make_table):
     part = ClippedSumFunction(as_arrays(training.model))(features, labels, 1.0)
     # Unclipped, this row would have moved the sum by more than a thousand.
     assert float(part.losses[0]) / loss_bound(3) > 1000
-    assert moved[0] == pytest.approx(1, abs=1e-4)
+    assert moved[0] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_released_figures_stay_in_their_range(prepare):
@@ -404,40 +404,6 @@ def test_released_figures_stay_in_their_range(prepare):
     assert min(epoch.accuracy for epoch in curve) == 0
     assert max(epoch.accuracy for epoch in curve) == 1
     assert min(epoch.loss for epoch in curve) == 0
-
-
-# Epochs of two steps each.
-PAIRS = replace(HALVES, metric_noise_multiplier=1.0, steps=2000)
-
-
-def test_deviations_are_those_of_the_mean_of_an_epoch(prepare):
-    # Two steps of 12 expected rows: √2·σₘ / 24 = 0.058926 for σₘ = 1.
-    epoch = next(prepare(PAIRS).epochs())
-    assert epoch.steps == 2
-    assert epoch.accuracy_deviation == pytest.approx(0.058926, rel=1e-4)
-    assert epoch.loss_deviation == pytest.approx(0.058926 * 4 * math.log(3), rel=1e-4)
-
-
-def half_normal_fits(values, deviation):
-    """Whether values that are not cut off at 0 have the deviation: their squares are chi-square."""
-    positive = values[values > 0]
-    squares, count = float(((positive / deviation) ** 2).sum()), len(positive)
-    tails = stats.chi2.cdf(squares, count), stats.chi2.sf(squares, count)
-    return 2 * min(tails) > FALSE_ALARM
-
-
-def test_noise_of_the_curves_has_the_stated_deviation(prepare):
-    # Without rows all that is released is noise, of which the negative half shows as 0.
-    curve = list(prepare(PAIRS, table=empty_table(), hidden_sizes=()).epochs())
-    for values, deviation in (
-        ([epoch.loss for epoch in curve], curve[0].loss_deviation),
-        ([epoch.accuracy for epoch in curve], curve[0].accuracy_deviation),
-    ):
-        positive = sum(value > 0 for value in values)
-        assert stats.binomtest(positive, 1000, 0.5).pvalue > FALSE_ALARM
-        assert half_normal_fits(np.array(values), deviation)
-        for wrong in (0.75, 1.25):
-            assert not half_normal_fits(np.array(values), wrong * deviation)
 
 
 def test_training_on_tensors_is_training_on_arrays(prepare, monkeypatch):

@@ -69,9 +69,9 @@ def test_the_metrics_have_the_asked_noise_ratio(plan):
 
 
 def test_gradients_pay_for_the_metrics_with_more_noise(plan):
-    # σ_eff⁻² = σ⁻² + 2·(5σ)⁻² = 1.08·σ⁻², so σ = √1.08·σ_eff = 1.0392·σ_eff.
+    # σ_eff⁻² = σ⁻² + ¾·(5σ)⁻² = 1.03·σ⁻², so σ = √1.03·σ_eff = 1.014889·σ_eff.
     effective = calibrate(3.0, delta=1e-5, sample_rate=0.3, steps=8)
-    assert plan.noise_multiplier == pytest.approx(1.0392305 * effective)
+    assert plan.noise_multiplier == pytest.approx(1.0148891 * effective)
     assert plan.effective_noise_multiplier == pytest.approx(effective)
 
 
