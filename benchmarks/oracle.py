@@ -21,7 +21,7 @@ from stages.training.network import as_arrays
 from stages.training.noise import random_source
 from stages.training.plan import Plan, make_plan
 
-METRIC_NOISE_RATIO = 5.0  # as in params.yaml
+METRIC_NOISE_RATIO = 4.0  # as in params.yaml
 
 # The grid: how far clipped gradients can carry the weights (see stages/training/auto.py), and more.
 PATHS = (3.0, 8.0, 20.0, 50.0, 120.0, 280.0, 650.0, 1_500.0)

@@ -33,6 +33,9 @@ def _auto(value: object) -> object:
     return None if value == "auto" else value
 
 
+# δ if it is `auto`: a tenth of what publishing one row at random would satisfy, or this if less.
+DELTA_SHARE, LARGEST_DELTA = 0.1, 1e-5
+
 # `auto` in the file is None here: derived from public numbers (stages.training.auto).
 AUTO = BeforeValidator(_auto)
 
@@ -49,7 +52,8 @@ class Params(BaseModel):
     train_size: Annotated[Whole, Field(ge=1)] | None
 
     target_epsilon: Annotated[Real, Field(gt=0, le=100)]
-    # Below 1e-12 the accountants' arithmetic no longer tells δ from rounding.
+    # A number even where the file says `auto`. Below 1e-12 the accountants' arithmetic no longer
+    # tells δ from rounding.
     target_delta: Annotated[Real, Field(ge=1e-12, lt=1)]
     evaluation_epsilon: Annotated[Real, Field(gt=0, le=100)] | None
     exact_metrics: bool
@@ -69,10 +73,24 @@ class Params(BaseModel):
     momentum: Annotated[Annotated[Real, Field(ge=0, lt=1)] | None, AUTO]
     max_grad_norm: Annotated[Positive | None, AUTO]
     average_decay: Annotated[Annotated[Real, Field(ge=0, lt=1)] | None, AUTO]
+    pieces: Annotated[Annotated[Whole, Field(ge=0, le=64)] | None, AUTO]
     processes: Annotated[Whole, Field(ge=1)]
     metric_noise_ratio: Positive
 
     simulation_seed: Seed | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _delta_that_suits_the_table(cls, given: dict[str, Any]) -> dict[str, Any]:
+        rows = given.get("train_size")
+        if given.get("target_delta") != "auto" or not isinstance(rows, int | None):
+            return given
+        if not rows:
+            raise ValueError(
+                "`target_delta: auto` needs a declared `train_size`, of which δ is to be far below "
+                "the inverse: declare it, or set `target_delta` to a number"
+            )
+        return given | {"target_delta": min(LARGEST_DELTA, DELTA_SHARE / rows)}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

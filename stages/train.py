@@ -23,12 +23,12 @@ def main() -> None:
     threadpool_limits(1)  # more threads help nothing at this size, and hurt on a busy machine
     processes = Processes.join()
     past = load_past(params, table)
-    training = set_up(params, table, past, processes)
+    training, why = set_up(params, table, past, processes)
     plan = training.plan
     if not processes.is_first:
         return training.follow()
 
-    print(training.settings.why)
+    print(why)
     spend, then = training_spend(plan, params, table, past.events), testing_spend(params, table)
     booking = book(spend, params, after=past.run, then=then)
     epochs = with_progress(training, past)

@@ -19,6 +19,7 @@ def settings(**changes) -> Settings:
         "max_grad_norm": 1.0,
         "average_decay": 0.9,
         "activation": "relu",
+        "pieces": 0,
     }
     return Settings(**given | changes)
 
@@ -27,10 +28,11 @@ def plan_of(
     *, train_size, target_epsilon, target_delta, metric_noise_ratio, past=(), **asked
 ) -> Plan:
     """The plan of a run that is `asked` for by some settings."""
-    public = PublicNumbers(train_size, 1, 1, target_epsilon, target_delta)
+    public = PublicNumbers(train_size, 1, 0, 1, target_epsilon, target_delta)
     return make_plan(public, settings(**asked), metric_noise_ratio, past)
 
 
 def training_of(model, table, plan, source, processes=ALONE, **changes) -> PrivateTraining:
     """A run on `table` (features, labels), ready to start."""
-    return PrivateTraining(model, Side(*table), plan, settings(**changes), source, processes)
+    candidates = [(model, settings(**changes))]
+    return PrivateTraining(candidates, Side(*table), plan, source, processes)

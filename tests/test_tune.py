@@ -28,6 +28,7 @@ SAMPLE_TABLE = Prepared(
     classes=tuple(SAMPLE_SCHEMA_READ.class_names),
     groups={},
     unit="row",
+    scaled=tuple(SAMPLE_SCHEMA_READ.scaled),
     source=Source("patients.csv", "abc", "a split"),
     schema_text=SAMPLE_SCHEMA_READ.to_json(),
 )

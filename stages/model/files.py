@@ -6,9 +6,10 @@ sha256sums` does the same); it is no signature, so whoever can replace all files
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pydantic
@@ -18,7 +19,8 @@ from safetensors.numpy import load_file, save_file
 from stages.errors import UserError
 from stages.explain import mistakes
 from stages.files import write_json, write_text
-from stages.model.perceptron import Array, Model
+from stages.model.inputs import AS_THEY_ARE, Array, Pieces
+from stages.model.perceptron import Model
 
 CONTENTS = ("model.json", "schema.json", "weights.safetensors")
 SUMS = "sha256sums"
@@ -53,6 +55,7 @@ def save_model(
         "classes": list(classes),
         "hidden_sizes": [len(bias) for _, bias in model.layers[:-1]],
         "activation": model.activation,
+        "pieces": asdict(model.inputs),
         "privacy": privacy,
     }
     write_text(folder / "schema.json", schema_text)
@@ -81,7 +84,7 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
         (tensors[f"layer{number}.weight"], tensors[f"layer{number}.bias"])
         for number in range(len(content["hidden_sizes"]) + 1)
     ]
-    return Model(layers, content["activation"]), content
+    return Model(layers, content["activation"], content["pieces"]), content
 
 
 GET_ANOTHER = "Use another copy of the model; `dvc checkout` brings the pipeline's own back."
@@ -96,7 +99,14 @@ class _Description(pydantic.BaseModel):
     classes: list[str]
     hidden_sizes: list[pydantic.PositiveInt]
     activation: Literal["relu", "tanh"]
+    pieces: Pieces = AS_THEY_ARE  # of a model from before there were any: none
     privacy: dict[str, Any]
+
+    @pydantic.model_validator(mode="after")
+    def _numbers_are_features(self) -> Self:
+        if self.pieces.count < 0 or not set(self.pieces.numbers) <= set(range(len(self.features))):
+            raise ValueError(f"`pieces` should name some of {len(self.features)} features")
+        return self
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -107,7 +117,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}/model.json: expected a model's description, but: {wrong}. {GET_ANOTHER}"
         ) from None
-    return told.model_dump()
+    return dict(told)
 
 
 def _sums(folder: Path) -> str:
@@ -138,7 +148,8 @@ def _refuse_other_files(folder: Path) -> None:
 def _refuse_other_tensors(
     folder: Path, tensors: Mapping[str, Array], content: Mapping[str, Any]
 ) -> None:
-    sizes = [len(content["features"]), *content["hidden_sizes"], len(content["classes"])]
+    inputs = content["pieces"].width(len(content["features"]))
+    sizes = [inputs, *content["hidden_sizes"], len(content["classes"])]
     expected: dict[str, tuple[int, ...]] = {}
     for number, (inputs, outputs) in enumerate(pairwise(sizes)):
         expected |= {f"layer{number}.weight": (outputs, inputs), f"layer{number}.bias": (outputs,)}

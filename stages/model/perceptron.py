@@ -5,7 +5,7 @@ the time that PyTorch takes and at a few hundred rows is twice as fast, and on a
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-# Of numpy or of another library that follows the standard.
-Array = Any
+from stages.model.inputs import AS_THEY_ARE, Array, Pieces
 
 # Rows scored at once, which fit into a core's cache.
 CHUNK_ROWS = 1_024
@@ -40,12 +39,26 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of the network: hidden layer widths ([] is a linear model) and activation."""
+    """The shape of the network.
+
+    Attributes:
+        features: number of columns of the encoded table.
+        classes: number of logits.
+        hidden_sizes: widths of the hidden layers; [] is a linear model.
+        activation: name of what follows each layer but the last.
+        inputs: what the first layer is fed.
+    """
 
     features: int
     classes: int
     hidden_sizes: Sequence[int]
     activation: str
+    inputs: Pieces = AS_THEY_ARE
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths of the layers, from the network's inputs to its logits."""
+        return [self.inputs.width(self.features), *self.hidden_sizes, self.classes]
 
 
 def count_weights(widths: Sequence[int]) -> int:
@@ -60,10 +73,12 @@ class Model:
     Attributes:
         layers: weight (outputs, inputs) and bias (outputs,) of each layer, first to last.
         activation: name of what follows each layer but the last.
+        inputs: what the first layer is fed.
     """
 
     layers: Sequence[tuple[Array, Array]]
     activation: str
+    inputs: Pieces = AS_THEY_ARE
 
     def forward(self, features: Array) -> tuple[list[Array], Array]:
         """Return the input of each layer, (rows, inputs), and the logits (rows, classes).
@@ -72,10 +87,16 @@ class Model:
         per-example clipping relies on.
         """
         xp, activation = array_namespace(features), ACTIVATIONS[self.activation]
-        inputs = [features]
+        inputs = [self.inputs.apply(features)]
         for weight, bias in self.layers[:-1]:
             inputs.append(activation.apply(xp, _linear(inputs[-1], weight, bias)))
         return inputs, _linear(inputs[-1], *self.layers[-1])
+
+    def sharpened(self, beta: float) -> "Model":
+        """Return the model whose logits are `beta` times this one's."""
+        *hidden, (weight, bias) = self.layers
+        factor = np.float32(beta)
+        return replace(self, layers=[*hidden, (weight * factor, bias * factor)])
 
 
 def _linear(h: Array, weight: Array, bias: Array) -> Array:

@@ -56,4 +56,5 @@ def about(schema: Schema) -> About:
         classes=tuple(schema.class_names),
         groups=schema.groups,
         unit="person" if schema.id else "row",
+        scaled=tuple(schema.scaled),
     )

@@ -60,12 +60,14 @@ class About:
         classes: names of the classes 0, 1, 2, …
         groups: by the name of each grouping, which has a column in the test groups, its levels.
         unit: what the promise is for: each row, or each person, of whom there is one row.
+        scaled: positions in `features` of numbers mapped from their bounds to [-1, 1].
     """
 
     features: tuple[str, ...]
     classes: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
     unit: Literal["row", "person"]
+    scaled: tuple[int, ...]
 
 
 @dataclass(frozen=True)

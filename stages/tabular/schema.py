@@ -9,7 +9,7 @@ import json
 import reprlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -104,6 +104,16 @@ class Schema(Declared):
             for other in own[second]
         ]
         return [*chain.from_iterable(own.values()), *products]
+
+    @property
+    def scaled(self) -> list[int]:
+        """Positions in `feature_names` of what is a number, mapped from its bounds to [-1, 1]."""
+        starts = accumulate((len(feature.columns) for feature in self.features), initial=0)
+        return [
+            start
+            for start, feature in zip(starts, self.features, strict=False)
+            if feature.type in ("number", "integer")
+        ]
 
     @property
     def class_names(self) -> list[str]:

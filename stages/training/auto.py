@@ -7,49 +7,66 @@ norm σ·C·√P / n, a clipped gradient has C at most, and over T steps signal 
 
     s = n·μ / √P.
 
-The path is learning rate × steps / (1 - momentum) / 2 × clip, the furthest that clipped gradients
-can carry the weights while the learning rate falls to zero; the number of steps only says how
-finely it is cut. With d features, of which about d²/2 pairs could matter together, the rule is:
+The path is the sum of learning rates over the steps, divided by 1 - momentum, times the clip: the
+furthest that clipped gradients can carry the weights. It is 20·s; the number of steps only says how
+finely it is cut. (That the best path grows with ε and depends on little else: Panda et al. 2024, "A
+New Linear Scaling Rule for Private Adaptive Hyperparameter Optimization".)
 
-    s < d²/55   no room to learn of pairs: tanh, which is nearly linear at first,
-                path 20·s^0.85, clip growing from 3 to 5 with s;
-    s ≥ d²/55   room: ReLU, which bends at once, path 20·s, clip 5.
+Of d features, about d²/2 pairs could matter together: where s is above d²/55, there is room to
+learn of them, and ReLU does so soonest; below, tanh, which is nearly linear at first. Numbers told in
+pieces (model/inputs.py) let the network learn of their curves and thresholds, which helps most
+tables where s is four times that or more, and where it is less many are better off without. So
+which is the likelier follows from s, and a pilot within the plan tries both, wherever its noise is
+small enough to tell them apart.
 
-No path is longer than 800. (That the best path grows with ε and depends on little else: Panda et
-al. 2024, "A New Linear Scaling Rule for Private Adaptive Hyperparameter Optimization". The
-constants were fitted to simulations on tables of 142 to 160,000 rows, 4 to 100 features and 2 to 10
-classes, at ε 0.1 to 8: benchmarks/UTILITY.md.)
+The constants were fitted to simulations on tables of 142 to 160,000 rows, 4 to 100 features and 2
+to 10 classes: benchmarks/UTILITY.md says which, and how the rule does on tables that it never saw.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import dp_accounting
+from scipy import optimize
 
 from stages.params import Params
+from stages.training.schedule import SCORING_SHARE, Schedule
 
 # Bounded units pass on less noise than rectified ones (Papernot et al. 2021, "Tempered Sigmoid
 # Activations for Deep Learning with Differential Privacy"), which learn of pairs sooner.
 SQUARED_FEATURES_PER_SIGNAL = 55.0
 
-PATH_SCALE = 20.0
-PATH_EXPONENT, PATH_EXPONENT_WITH_ROOM = 0.85, 1.0
-LONGEST_PATH = 800.0
+PATH_PER_SIGNAL = 20.0
+# Beyond it, more steps took time and added nothing, on tables of up to a million rows.
+LONGEST_PATH = 50_000.0
 
-# With more signal, less of a gradient need be clipped, which is what keeps probabilities honest.
-SMALLEST_CLIP, LARGEST_CLIP = 3.0, 5.0
-CLIP_EXPONENT = 0.3
-SIGNAL_AT_SMALLEST_CLIP = 1.5
-
-MOMENTUM = 0.5
+CLIP = 5.0
 AVERAGE_DECAY = 0.9
-FEWEST_STEPS = 100
+FEWEST_STEPS = 150
 LARGEST_LEARNING_RATE = 0.5
+# Long paths have more momentum, so that they need fewer steps: the least with which so many do.
+MOMENTA = {0.5: FEWEST_STEPS, 0.8: 1_000, 0.9: math.inf}
 
-# Sampling a share q of the rows adds little noise while q·√steps is well above μ (the subsampled
-# noise is close to that of full batches there), and a batch has at least so many rows.
-SAMPLED_ENOUGH = 4.0
+# Into how many pieces each number is cut, if it is; with so many times the room that pairs need,
+# there is room for them as well.
+PIECES = 8
+ROOM_FOR_PIECES = 4.0
+
+# A pilot whose noise, in the share of rows that one candidate gets right and the other does not, is
+# above this would often choose wrongly; where one is likelier to be right, it has to tell more.
+PILOT_NOISE, PILOT_NOISE_IF_AMPLE = 0.03, 0.001
+FEWEST_STEPS_OF_A_PILOT = 50
+
+# Sampling rows instead of reading all of them makes more noise: by this factor it may always, and
+# by more while the noise in a step is below this share of what the clip lets through.
+SAMPLING_NOISE = 1.05
+UNNOTICED_NOISE = 0.04
 SMALLEST_BATCH = 1_024
+
+
+def steps_of(epochs: float, sample_rate: float) -> int:
+    """Return how many steps so many passes over the rows are."""
+    return max(1, round(epochs / sample_rate))
 
 
 @dataclass(frozen=True)
@@ -59,13 +76,15 @@ class PublicNumbers:
     Attributes:
         train_size: rows on the training side, as declared.
         features: columns that the network sees.
-        weights: number of the network's weights and biases.
+        numbers: how many of them are numbers, which may be told in pieces.
+        weights: number of the network's weights and biases, without pieces.
         target_epsilon, target_delta: what the run and its past may spend.
         spent_epsilon: what the past has spent.
     """
 
     train_size: int
     features: int
+    numbers: int
     weights: int
     target_epsilon: float
     target_delta: float
@@ -83,12 +102,16 @@ class Pinned:
     max_grad_norm: float | None = None
     average_decay: float | None = None
     activation: str | None = None
+    pieces: int | None = None
 
     @classmethod
-    def of(cls, params: Params, activation: str | None = None) -> "Pinned":
-        """Return what params.yaml sets by hand; `activation` is that of a run to continue."""
-        by_hand = {field.name: getattr(params, field.name) for field in fields(cls)}
-        return cls(**by_hand | ({"activation": activation} if activation else {}))
+    def of(cls, params: Params) -> "Pinned":
+        """Return what params.yaml sets by hand."""
+        return cls(**{field.name: getattr(params, field.name) for field in fields(cls)})
+
+    def like(self, activation: str, pieces: int) -> "Pinned":
+        """Return the same with the network of a run to continue, which needs no pilot."""
+        return replace(self, activation=activation, pieces=pieces)
 
 
 @dataclass(frozen=True)
@@ -97,14 +120,14 @@ class Settings:
 
     Attributes:
         batch_size: expected rows per step.
-        epochs: passes over the training rows.
+        epochs: passes over the training rows, of all steps of the plan.
         learning_rate: at the first step; it falls linearly to 0.
         momentum: of SGD, in [0, 1).
         max_grad_norm: C.
         average_decay: most that the average of the weights keeps of itself in a step; 0 keeps
             nothing, so that the average is the last weights.
         activation: relu or tanh.
-        why: one line that says what was chosen and from which public numbers.
+        pieces: into how many each number is cut; 0 where it is told as it is.
     """
 
     batch_size: int
@@ -114,60 +137,113 @@ class Settings:
     max_grad_norm: float
     average_decay: float
     activation: str
-    why: str = ""
+    pieces: int
+
+    @property
+    def network(self) -> str:
+        """What tells a pilot's candidates apart, in words."""
+        told = f"numbers in {self.pieces} pieces" if self.pieces else "numbers as they are"
+        return f"{self.activation}, {told}"
 
 
-def choose(public: PublicNumbers, pinned: Pinned = Pinned()) -> Settings:
+@dataclass(frozen=True)
+class Choice:
+    """What the rule chose.
+
+    Attributes:
+        candidates: settings, alike in all that the plan is made of; of several, a pilot chooses.
+        why: one line that says what was chosen and from which public numbers.
+    """
+
+    candidates: tuple[Settings, ...]
+    why: str
+
+
+def choose(public: PublicNumbers, pinned: Pinned = Pinned()) -> Choice:
     """Return settings in which whatever is not pinned follows from the public numbers."""
     signal_of_mu = public.train_size / math.sqrt(public.weights)
     mu = _mu(public.target_epsilon, public.target_delta)
     signal = signal_of_mu * mu
-    room = signal >= public.features**2 / SQUARED_FEATURES_PER_SIGNAL
     # A run that continues goes the rest of the way; the limit is on what one run goes, since a past
     # that has reached it must not leave the next run without a way to go.
-    walked = _path(signal_of_mu * _mu(public.spent_epsilon, public.target_delta), room)
-    path = min(LONGEST_PATH, max(0.0, _path(signal, room) - walked))
+    left = signal - signal_of_mu * _mu(public.spent_epsilon, public.target_delta)
+    path = min(LONGEST_PATH, max(0.0, PATH_PER_SIGNAL * left))
+    networks = _networks(public, pinned, signal, mu)
 
-    clip = _or(pinned.max_grad_norm, _clip(signal, room))
-    momentum = _or(pinned.momentum, MOMENTUM)
-    reach = 2 * (1 - momentum) * path / clip  # learning rate times steps
-    fewest = max(FEWEST_STEPS, math.ceil(reach / LARGEST_LEARNING_RATE))
-    batch_size = pinned.batch_size or _batch_size(public.train_size, mu, fewest)
+    clip = _or(pinned.max_grad_norm, CLIP)
+    reach = path / clip
+    momentum = _or(pinned.momentum, _momentum(reach, len(networks)))
+    reach *= 1 - momentum  # the sum of learning rates
+    fewest = _fewest_steps(reach, len(networks))
+    batch_size = pinned.batch_size or _batch_size(public.train_size, mu, signal, fewest)
     epochs = _or(pinned.epochs, fewest * batch_size / public.train_size)
-    steps = max(1, round(epochs * public.train_size / batch_size))
+    steps = steps_of(epochs, batch_size / public.train_size)
+    networks = networks if steps >= FEWEST_STEPS_OF_A_PILOT else networks[:1]
+    schedule = Schedule.of(steps, len(networks))
     # Epochs set by hand may be too few for the path: then it is cut short, not taken in leaps.
-    rate = _or(pinned.learning_rate, min(LARGEST_LEARNING_RATE, reach / steps))
-    activation = pinned.activation or ("relu" if room else "tanh")
+    rate = min(LARGEST_LEARNING_RATE, reach / schedule.full_steps)
+    rate = _or(pinned.learning_rate, rate)
+    decay = _or(pinned.average_decay, AVERAGE_DECAY)
+    candidates = tuple(
+        Settings(batch_size, epochs, rate, momentum, clip, decay, activation, pieces)
+        for activation, pieces in networks
+    )
     why = (
         f"signal to noise {signal:.3g} (from {public.train_size} rows, {public.features} features, "
         f"{public.weights} weights, ε = {public.target_epsilon:g}, δ = {public.target_delta:g}): "
-        f"{steps} steps of {batch_size} rows, "
-        f"learning rate {rate:.3g}, momentum {momentum:g}, clip {clip:.3g}, {activation}"
+        f"{schedule.steps} steps of {batch_size} rows, learning rate {rate:.3g}, "
+        f"momentum {momentum:g}, clip {clip:.3g}, "
+        + ("a pilot of " if len(candidates) > 1 else "")
+        + " and ".join(settings.network for settings in candidates)
     )
-    decay = _or(pinned.average_decay, AVERAGE_DECAY)
-    return Settings(batch_size, epochs, rate, momentum, clip, decay, activation, why)
+    return Choice(candidates, why)
 
 
 def _or(pinned: float | None, rule: float) -> float:
     return rule if pinned is None else pinned
 
 
-def _batch_size(train_size: int, mu: float, steps: int) -> int:
-    enough = SAMPLED_ENOUGH * mu / math.sqrt(steps)
-    share = min(1.0, max(enough, SMALLEST_BATCH / train_size))
+def _networks(
+    public: PublicNumbers, pinned: Pinned, signal: float, mu: float
+) -> list[tuple[str, int]]:
+    """Return activation and pieces of each candidate, the one for want of evidence first."""
+    room = signal * SQUARED_FEATURES_PER_SIGNAL / public.features**2
+    activation = pinned.activation or ("relu" if room >= 1 else "tanh")
+    if pinned.pieces is not None or not public.numbers:
+        return [(activation, pinned.pieces or 0)]
+    ample = room >= ROOM_FOR_PIECES
+    # The count of what one gets right and the other not has noise σ, over the steps that score.
+    noise = 1 / (mu * math.sqrt(SCORING_SHARE) * public.train_size)
+    pilot = noise <= (PILOT_NOISE_IF_AMPLE if ample else PILOT_NOISE) and not public.spent_epsilon
+    likelier = (PIECES, 0) if ample else (0, PIECES)
+    return [(activation, pieces) for pieces in (likelier if pilot else likelier[:1])]
+
+
+def _momentum(reach: float, candidates: int) -> float:
+    """Return the momentum for a path of so many clips."""
+    rates = {momentum: reach * (1 - momentum) for momentum in MOMENTA}
+    return min(m for m, most in MOMENTA.items() if _fewest_steps(rates[m], candidates) <= most)
+
+
+def _fewest_steps(rates: float, candidates: int) -> int:
+    """Return how many steps of a plan it takes for learning rates to add up to so much."""
+    share = Schedule.of(1_000, candidates).full_steps / 1_000
+    return max(FEWEST_STEPS, math.ceil(rates / (LARGEST_LEARNING_RATE * share)))
+
+
+def _batch_size(train_size: int, mu: float, signal: float, steps: int) -> int:
+    """Return how many rows a step should see, so that sampling adds as little noise as it may.
+
+    By the central limit theorem of Bu et al. 2020, "Deep Learning with Gaussian Differential
+    Privacy", μ = q·√T·(e^(1/σ²) - 1)^½, where all rows in each step would need σ = √T / μ: sampling
+    makes the noise in an averaged step f = σ·(e^(1/σ²) - 1)^½ times what it is without.
+    """
+    factor = max(SAMPLING_NOISE, UNNOTICED_NOISE * signal / math.sqrt(steps))
+    # In z = 1 / σ², which grows with f; the bracket holds factors up to 10^12.
+    z = optimize.brentq(lambda z: math.log(math.expm1(z) / z) - 2 * math.log(factor), 1e-9, 60)
+    share = max(mu / math.sqrt(steps * math.expm1(z)), SMALLEST_BATCH / train_size)
     # A batch of nearly all rows is as dear as one of all, and noisier.
     return train_size if share > 0.5 else round(share * train_size)
-
-
-def _path(signal: float, room: bool) -> float:
-    return PATH_SCALE * signal ** (PATH_EXPONENT_WITH_ROOM if room else PATH_EXPONENT)
-
-
-def _clip(signal: float, room: bool) -> float:
-    if room:
-        return LARGEST_CLIP
-    grown = SMALLEST_CLIP * (signal / SIGNAL_AT_SMALLEST_CLIP) ** CLIP_EXPONENT
-    return min(LARGEST_CLIP, max(SMALLEST_CLIP, grown))
 
 
 def _mu(epsilon: float, delta: float) -> float:

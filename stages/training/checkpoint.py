@@ -65,12 +65,14 @@ class Checkpoint:
 
 def state_of(training: PrivateTraining) -> dict[str, Tensor]:
     """Return weights, momentum and averaged weights of a run, each one vector."""
-    weights = training.weights
-    buffer = training.optimizer.state[weights].get("momentum_buffer")  # SGD has none at momentum 0
+    weights = training.learner.weights
+    buffer = training.learner.optimizer.state[weights].get(
+        "momentum_buffer"
+    )  # SGD has none at momentum 0
     return {
         "weights": weights.detach(),
         "momentum": torch.zeros_like(weights) if buffer is None else buffer,
-        "average": training.average_weights.detach(),
+        "average": training.learner.average_weights.detach(),
     }
 
 

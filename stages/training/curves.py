@@ -31,7 +31,7 @@ class Epoch:
 
     Attributes:
         epoch: its number, from 1, counting those of the runs that this one continues.
-        steps: steps that this run has taken so far.
+        steps: steps that the run had taken when it was over, of all its networks.
         loss: noisy mean cross entropy of the epoch's batches, each row's clipped to `loss_bound`.
         accuracy: noisy share of the epoch's batches that was classified right, in [0, 1].
         loss_noise, accuracy_noise: standard deviation of the error by noise in these two.
@@ -59,7 +59,12 @@ class Curve:
     def __init__(self, plan: Plan, loss_bound: float):
         self.plan = plan
         self.loss_bound = loss_bound
-        self._rows = 0.0  # in all batches so far, by their noisy counts
+        self._rows, self._steps = 0.0, 0  # in all batches so far, by their noisy counts
+
+    @property
+    def batch_size(self) -> float:
+        """The mean size of all batches so far, by their noisy counts; 1 at least."""
+        return max(1.0, self._rows / self._steps)
 
     def epoch(self, number: int, start: int, end: int, sums: Values) -> Epoch:
         """Return the epoch of steps `start` to `end`, whose noisy sums are `sums`, shape (3,).
@@ -73,7 +78,7 @@ class Curve:
         spread = plan.expected_batch_size * (1 - plan.sample_rate)  # of a batch's size
         trust = spread / (spread + 4 * noise)
         own = 2 * sums[2]
-        self._rows += own
+        self._rows, self._steps = self._rows + own, end
         rows = max(1.0, trust * own + (1 - trust) * steps * self._rows / end)
         shared = 4 * noise * (1 - trust**2) * steps**2 / end
         unshared = 4 * noise * trust**2 * steps + (1 - trust) ** 2 * spread * steps * (

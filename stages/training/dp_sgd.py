@@ -1,8 +1,17 @@
-"""DP-SGD (Abadi et al. 2016, Algorithm 1) that also releases its own training curves."""
+"""DP-SGD (Abadi et al. 2016, Algorithm 1) that releases its own curves and chooses on the way.
 
-import copy
-from collections.abc import Iterator
-from typing import Any
+A plan fixes noise, sampling rate and number of steps before a row is read, and every step is the
+same mechanism to the accountants: a Gaussian one on a Poisson sample. What a step computes may
+follow from what earlier ones released. So one plan holds the first steps of several networks, a
+count of what each of them gets right, the further steps of the best, and the matching of its
+confidence to its accuracy, at the price of a plan that trains a single network.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,23 +19,23 @@ import torch
 from array_api_compat import array_namespace
 from opacus.accountants import PRVAccountant
 from opacus.optimizers import DPOptimizer
-from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
-from torch.optim import SGD
 
-from stages.model.perceptron import Array
+from stages.model.inputs import Array
 from stages.privacy.events import Steps
 from stages.tabular.prepared import Side
 from stages.training.accounting import effective_noise_multiplier
 from stages.training.auto import Settings
 from stages.training.curves import Curve, Epoch, loss_bound
-from stages.training.gradients import ClippedSum, ClippedSumFunction
+from stages.training.gradients import ClippedSum
+from stages.training.learner import Learner
 from stages.training.monitors import Monitors
-from stages.training.network import as_arrays
 from stages.training.noise import poisson_batch
+from stages.training.pilot import Question, Verdict
 from stages.training.plan import Plan
 from stages.training.processes import ALONE, Processes
+from stages.training.result import PilotScore
+from stages.training.temperature import Temperature
 
 # Loss, correct answers and number of rows.
 METRICS = 3
@@ -35,111 +44,111 @@ METRICS = 3
 # in chunks.
 CHUNK_ROWS = 1_024
 
-
-class SecretNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
-    """Opacus' optimizer for clipped sums, with noise from a given numpy generator.
-
-    Sum and noise are added in float64; the rounding to the parameters' type comes after. Among
-    several processes the first one's noise is everybody's, so that there is one noise in all.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        plan: Plan,
-        source: np.random.Generator,
-        processes: Processes,
-    ):
-        super().__init__(
-            optimizer,
-            noise_multiplier=plan.noise_multiplier,
-            max_grad_norm=plan.max_grad_norm,
-            expected_batch_size=plan.expected_batch_size,
-        )
-        self.source = source
-        self.processes = processes
-
-    def accumulate(self) -> None:
-        # As Opacus does, whose deep copy costs as much as half the noise.
-        for parameter in self.params:
-            parameter.summed_grad = parameter.grad.clone()
-
-    def add_noise(self) -> None:
-        deviation = self.noise_multiplier * self.max_grad_norm
-        for parameter in self.params:
-            noise = torch.from_numpy(self.source.standard_normal(parameter.shape))
-            noise = self.processes.share(noise.to(parameter.device))
-            noisy = (noise * deviation).add_(parameter.summed_grad)
-            parameter.grad = noisy.to(parameter.dtype)
+Batch = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
 
 
 class PrivateTraining:
     """A training run in progress. Iterate over `epochs()` to carry it out.
 
+    Attributes:
+        learner: the network that learns at present; once the pilot is over, the chosen one.
+        scores: of the pilot's candidates; empty where there is but one.
+        temperature: what is known of how sure the model may be.
+
     Guarantee:
-        The sequence of all weights (`model`, and `average`, which follows from it) and all released
-        epochs is (ε, δ) differentially private for tables that differ by one added or removed row,
-        with the ε that the accountants find for `history`. It assumes that `source` is secret, that
-        the model treats rows one by one, and exact real arithmetic.
+        The sequence of all weights of all candidates (and of their averages, which follow), the
+        scores, the temperature and all released epochs are together (ε, δ) differentially private
+        for tables that differ by one added or removed row, with the ε that the accountants find for
+        `history`. It assumes that `source` is secret, that networks treat rows one by one, and
+        exact real arithmetic. That later steps follow from what earlier ones released is covered,
+        as adaptive composition; noise, sampling rate and number of steps never do.
     """
 
     def __init__(
         self,
-        model: nn.Sequential,
+        candidates: Sequence[tuple[nn.Sequential, Settings]],
         table: Side,
         plan: Plan,
-        settings: Settings,
         source: np.random.Generator,
         processes: Processes = ALONE,
     ):
         """Prepare a run; nothing is drawn yet.
 
         Args:
-            model: the network, trained in place and on its own device.
+            candidates: networks, each trained in place and on its own device, and how each uses
+                what the plan releases; as many as the plan's schedule says.
             table: features (rows, features) float32 in [-1, 1] and labels (rows,) int64, which may
                 be memory-mapped.
             plan: what to do.
-            settings: how to use what the plan releases: learning rate, momentum, average.
             source: where batches and noise come from.
-            processes: those that train this model together, each with the whole table.
+            processes: those that train together, each with the whole table.
         """
-        self.model = model
         shard = processes.shard(len(table.labels))
         self.features = np.asarray(table.features[shard])
         self.labels = np.asarray(table.labels[shard])
         self.plan = plan
         self.source = source
         self.processes = processes
-        self.average = copy.deepcopy(model)
-        self.weights, self.average_weights = as_vector(model), as_vector(self.average)
-        self.settings = settings
-        sgd = SGD(
-            [self.weights], lr=settings.learning_rate, momentum=settings.momentum, foreach=False
-        )
-        self.optimizer = SecretNoiseOptimizer(sgd, plan, source, processes)
         self.accountant = PRVAccountant()
-        self.optimizer.attach_step_hook(self._account_step)
+        self.learners = [
+            Learner(network, plan, settings, source, processes) for network, settings in candidates
+        ]
+        for learner in self.learners:
+            learner.call_after_steps(self._account_step)
+        self.learner = self.learners[0]
         self.monitors = Monitors(plan, len(table.labels))
         self.monitors_passed: list[str] = []
-        self.past_epochs = self.past_steps = 0
-        self.curve = Curve(plan, loss_bound(len(list(model.parameters())[-1])))
-        self._clipped_sum = ClippedSumFunction(as_arrays(model))
+        self.past_epochs = 0
+        classes = len(list(self.model.parameters())[-1])
+        self.curves = [Curve(plan, loss_bound(classes)) for _ in self.learners]
+        self.scores: list[PilotScore] = []
+        self.temperature = Temperature(self.learner.averaged)
+        self._after_step: Callable[[], object] = lambda: None
         # The rows of the last chunk and their norms, on the steepest of which clipping is probed.
-        self._last: tuple[npt.NDArray[np.int64], Array] | None = None
+        self._last: tuple[Batch, Array] | None = None
+
+    @property
+    def model(self) -> nn.Sequential:
+        """The network that learns at present."""
+        return self.learner.model
+
+    @property
+    def average(self) -> nn.Sequential:
+        """The network with the averaged weights of the one that learns at present."""
+        return self.learner.average
 
     @property
     def history(self) -> list[Steps]:
         """The steps that really ran in this run."""
         return [Steps(sigma, rate, steps) for sigma, rate, steps in self.accountant.history]
 
-    def epochs(self) -> Iterator[Epoch]:
-        """Take every step of the plan, yielding at the end of each epoch."""
-        start = 0
-        for number, end in enumerate(self.plan.epoch_ends, start=self.past_epochs + 1):
-            sums = sum((self._step(step) for step in range(start, end)), np.zeros(METRICS))
-            self._probe_clipping()
-            yield self.curve.epoch(number, start, end, sums)
-            start = end
+    @property
+    def steps_taken(self) -> int:
+        """How many these are."""
+        return sum(steps.steps for steps in self.history)
+
+    def epochs(self, after_step: Callable[[], object] = lambda: None) -> Iterator[Epoch]:
+        """Take every step of the plan, yielding the epochs of the network that is kept.
+
+        Args:
+            after_step: called after each step.
+        """
+        self._after_step = after_step
+        schedule = self.plan.schedule
+        parts = list(pairwise([0, *self.plan.epoch_ends]))
+        on_trial = [part for part in parts if part[1] <= schedule.pilot]
+        told: list[list[Epoch]] = [[] for _ in self.learners]
+        for number, part in enumerate(on_trial):
+            for learner, epochs in zip(self.learners, told, strict=True):
+                self.learner = learner
+                epochs.append(self._epoch(number, part))
+        if schedule.scoring:
+            self._choose()
+        yield from told[self._place]
+        for number, part in enumerate(parts[len(on_trial) :], start=len(on_trial)):
+            yield self._epoch(number, part)
+        self._calibrate()
 
     def checked_history(self) -> list[Steps]:
         """Return the steps that ran, once every monitor has passed.
@@ -157,43 +166,54 @@ class PrivateTraining:
             pass
         self.checked_history()
 
-    def _step(self, step: int) -> npt.NDArray[np.float64]:
-        """Take a step, numbered from 0; return its noisy metric sums (training/curves.py).
+    @property
+    def _place(self) -> int:
+        return self.learners.index(self.learner)
+
+    @property
+    def curve(self) -> Curve:
+        """The released curve of the network that learns at present."""
+        return self.curves[self._place]
+
+    # --- steps that learn ------------------------------------------------------------------------
+
+    def _epoch(self, number: int, steps: tuple[int, int]) -> Epoch:
+        """Take the learner's steps from one number to another, its epoch of a number from 0."""
+        sums = sum((self._step(step) for step in range(*steps)), np.zeros(METRICS))
+        self._probe_clipping()
+        epoch = self.curve.epoch(self.past_epochs + number + 1, *steps, sums)
+        return replace(epoch, steps=self.steps_taken)
+
+    def _step(self, step: int) -> Values:
+        """Take the learner's step of that number, from 0; return its noisy metric sums.
 
         Every process takes it, whatever its own batch holds.
         """
-        metrics = self._sum_over(
-            poisson_batch(self.source, len(self.labels), self.plan.sample_rate)
-        )
-        (weights,), (group,) = self.optimizer.params, self.optimizer.param_groups
-        summed = weights.grad  # the optimizer works on a copy, so that this cannot move with it
-        group["lr"] = self.settings.learning_rate * (1 - step / self.plan.steps)
-        self.optimizer.step()
-        self._update_average(self.past_steps + step)
-        noisy = metrics + self.plan.metric_noise_multiplier * self._metric_noise()
+        metrics = self._sum_over(self._draw())
+        summed = cast(Tensor, self.learner.weights.grad)  # the optimizer works on a copy of it
+        self.learner.step(self.plan.schedule.share_of_rate(step))
+        noisy = metrics + self.plan.metric_noise_multiplier * self._noise(METRICS)
         metric_noise = (noisy - metrics) / self.plan.metric_noise_multiplier
         self.monitors.watch_noise(self._gradient_noise(summed), metric_noise)
+        self._after_step()
         return noisy
 
-    def _metric_noise(self) -> npt.NDArray[np.float64]:
-        drawn = torch.from_numpy(self.source.standard_normal(METRICS))
-        noise: npt.NDArray[np.float64] = self.processes.share(drawn).numpy()
+    def _draw(self) -> Batch:
+        return poisson_batch(self.source, len(self.labels), self.plan.sample_rate)
+
+    def _noise(self, numbers: int) -> Values:
+        drawn = torch.from_numpy(self.source.standard_normal(numbers))
+        noise: Values = self.processes.share(drawn).numpy()
         return noise
 
-    def _update_average(self, updates: int) -> None:
-        """Move the exponential average of the weights; early ones are forgotten faster."""
-        decay = min(self.settings.average_decay, (1 + updates) / (10 + updates)) if updates else 0.0
-        self.average_weights.data.lerp_(self.weights.data, 1 - decay)
-
-    def _sum_over(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def _sum_over(self, batch: Batch) -> Values:
         """Put the clipped gradient sum into the optimizer; return the exact metric sums.
 
         Both are over the batches of all processes. No row moves a metric sum by more than ½.
         """
         gradient: Array = None
         sums = np.zeros(4)
-        for start in range(0, max(1, len(batch)), CHUNK_ROWS):
-            rows = batch[start : start + CHUNK_ROWS]
+        for rows in _chunks(batch):
             part = self._clipped_sum_of(rows)
             gradient = part.gradient if gradient is None else gradient + part.gradient
             xp = array_namespace(part.losses)
@@ -204,22 +224,23 @@ class PrivateTraining:
             sums += [loss, correct, len(rows), part.not_finite]
             if len(rows):
                 self._last = rows, part.norms
-        self.weights.grad = self.processes.add_up(torch.as_tensor(gradient))
+        self.learner.weights.grad = self.processes.add_up(torch.as_tensor(gradient))
         loss, correct, size, not_finite = self.processes.add_up(torch.from_numpy(sums)).numpy()
         self.monitors.own_rows += len(batch)
         self.monitors.batch_sizes.append(int(size))
         self.monitors.not_finite += int(not_finite)
         return np.array([loss - size / 2, correct - size / 2, size / 2])
 
-    def _clipped_sum_of(self, rows: npt.NDArray[np.int64]) -> ClippedSum:
-        features, labels = self.features[rows], self.labels[rows]
-        return self._clipped_sum(
-            self._on_device(features), self._on_device(labels), self.plan.max_grad_norm
-        )
+    def _clipped_sum_of(self, rows: Batch) -> ClippedSum:
+        return self.learner.clipped_sum(*self._rows(rows), self.plan.max_grad_norm)
+
+    def _rows(self, rows: Batch) -> tuple[Array, Array]:
+        """Return features and labels of some rows, where the model is."""
+        return self._on_device(self.features[rows]), self._on_device(self.labels[rows])
 
     def _on_device(self, array: npt.NDArray[Any]) -> Array:
         """Return a numpy array as it is for a model on a CPU, as a tensor beside any other."""
-        device = self.weights.device
+        device = self.learner.weights.device
         return array if device.type == "cpu" else torch.from_numpy(array).to(device)
 
     def _probe_clipping(self) -> None:
@@ -234,14 +255,14 @@ class PrivateTraining:
             gradient = self._clipped_sum_of(rows[[steepest]]).gradient
             self.monitors.clipped_norms.append(float(xp.linalg.vector_norm(gradient)))
 
-    def _gradient_noise(self, summed: Tensor) -> npt.NDArray[np.float64]:
+    def _gradient_noise(self, summed: Tensor) -> Values:
         """The step's realised noise over its planned deviation: what was applied less the sum.
 
         Read off the gradient that the step really used, so that wrong noise, a wrong clip bound and
         a division by anything but the expected batch size all show.
         """
         deviation = self.plan.noise_multiplier * self.plan.max_grad_norm
-        (weights,) = self.optimizer.params
+        (weights,) = self.learner.optimizer.params
         applied = weights.grad.cpu().numpy()
         noise = np.multiply(applied, self.plan.expected_batch_size, dtype=np.float64)
         noise -= summed.cpu().numpy()
@@ -256,12 +277,63 @@ class PrivateTraining:
             sample_rate=self.plan.sample_rate,
         )
 
+    # --- steps that ask --------------------------------------------------------------------------
 
-def as_vector(model: nn.Module) -> nn.Parameter:
-    """Return a model's parameters as one vector, of which they are views from now on.
+    def _ask(
+        self, question: Callable[[Array, Array], Sequence[float]], sensitivity: float
+    ) -> Values:
+        """Take a step that releases no gradient but noisy sums over its batch.
 
-    One long tensor takes a step about as fast as one short one, and a model has many short ones.
-    """
-    vector = nn.Parameter(parameters_to_vector(model.parameters()).detach())
-    vector_to_parameters(vector.data, model.parameters())
-    return vector
+        Args:
+            question: gives the sums over rows, of features (B, features) and labels (B,).
+            sensitivity: by how much a row moves the sums together, in L2 norm.
+
+        Guarantee:
+            The noise is that of a step that learns, for its sensitivity, so that the accountants
+            see one more step of the same plan.
+        """
+        batch = self._draw()
+        answers = [question(*self._rows(rows)) for rows in _chunks(batch)]
+        told = np.append(np.sum(answers, axis=0), len(batch)).astype(np.float64)
+        *exact, size = self.processes.add_up(torch.from_numpy(told)).numpy()
+        deviation = self.plan.effective_noise_multiplier
+        noisy: Values = exact + deviation * sensitivity * self._noise(len(exact))
+        self.accountant.step(noise_multiplier=deviation, sample_rate=self.plan.sample_rate)
+        self.monitors.watch_answers((noisy - exact) / (deviation * sensitivity))
+        self.monitors.batch_sizes.append(int(size))
+        self._after_step()
+        return noisy
+
+    def _choose(self) -> None:
+        """Go on with the candidate that gets most right."""
+        question = Question([learner.averaged for learner in self.learners])
+        steps, sums = self.plan.schedule.scoring, np.zeros(len(self.learners))
+        for _ in range(steps):
+            sums += self._ask(question, question.sensitivity)
+        rows = steps * float(np.mean([curve.batch_size for curve in self.curves]))
+        noise = self.plan.effective_noise_multiplier * question.sensitivity * math.sqrt(steps)
+        verdict = Verdict.of(sums, rows, noise)
+        self.learner = self.learners[verdict.winner]
+        self.scores = [
+            PilotScore(
+                activation=learner.settings.activation,
+                pieces=learner.settings.pieces,
+                accuracy=accuracy,
+                accuracy_noise=verdict.noise,
+                chosen=learner is self.learner,
+            )
+            for learner, accuracy in zip(self.learners, verdict.accuracies, strict=True)
+        ]
+
+    def _calibrate(self) -> None:
+        """Learn the temperature of the averaged model, a row of which moves a sum by at most 1."""
+        self.temperature = Temperature(self.learner.averaged)
+        for _ in range(self.plan.schedule.calibration):
+            (excess,) = self._ask(lambda *rows: [self.temperature.excess(*rows)], sensitivity=1.0)
+            deviation = self.plan.effective_noise_multiplier
+            self.temperature.learn(float(excess), self.curve.batch_size, deviation)
+
+
+def _chunks(batch: Batch) -> list[Batch]:
+    """Return the batch in parts, at least one, which may be empty."""
+    return [batch[start : start + CHUNK_ROWS] for start in range(0, max(1, len(batch)), CHUNK_ROWS)]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from stages.model.perceptron import ACTIVATIONS, Array, Model
+from stages.model.inputs import Array
+from stages.model.perceptron import ACTIVATIONS, Model
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ norm and the number of gradients that were not finite are facts about single row
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +33,8 @@ MONITORS = (
     "gradient noise: unlike the first step's",
     "metric noise: mean",
     "metric noise: variance",
+    "noise of other answers: mean",
+    "noise of other answers: variance",
     "batch sizes: total",
     "batch sizes: spread",
     "clipping: no row beyond the bound",
@@ -44,15 +45,6 @@ MONITORS = (
 CLIP_TOLERANCE = 1e-4
 
 Noise = npt.NDArray[np.float64]
-
-
-class _Past(NamedTuple):
-    noise: Noise
-    squares: float
-
-    def correlation(self, other: Noise) -> float:
-        """Standard normal. No noise at all is for the variance to find."""
-        return float(self.noise @ other) / math.sqrt(self.squares) if self.squares else 0.0
 
 
 class _NoiseStatistics:
@@ -66,32 +58,33 @@ class _NoiseStatistics:
         self.steps = 0
         self._count = 0
         self._sum = self._squares = self._within = self._across = self._repeated = 0.0
-        self._first = self._previous = _Past(np.empty(0), 0.0)
+        self._first = self._previous = np.empty(0)
 
     def add(self, noise: Noise) -> None:
         self.steps += 1
         self._count += len(noise)
         self._sum += float(noise.sum())
-        squares = float(noise @ noise)
-        self._squares += squares
+        self._squares += float(noise @ noise)
         half = len(noise) // 2
         even, odd = noise[0 : 2 * half : 2], noise[1 : 2 * half : 2]
-        self._within += _Past(even, float(even @ even)).correlation(odd)
+        self._within += _correlation(even, odd)
         if self.steps == 1:
-            self._first = _Past(noise, squares)
+            self._first = noise
         else:
-            self._across += self._previous.correlation(noise)
-            self._repeated += self._first.correlation(noise)
-        self._previous = _Past(noise, squares)
+            self._across += _correlation(self._previous, noise)
+            self._repeated += _correlation(self._first, noise)
+        self._previous = noise
 
     @property
     def mean(self) -> float:
         """Standard normal."""
-        return self._sum / math.sqrt(self._count)
+        return self._sum / math.sqrt(max(1, self._count))
 
     @property
     def variance(self) -> tuple[float, float]:
-        """Lower and upper tail of the sum of squares, which is chi-square."""
+        """Lower and upper tail of the sum of squares, which is chi-square; certain of no noise."""
+        if not self._count:
+            return 1.0, 1.0
         return (
             float(stats.chi2.cdf(self._squares, self._count)),
             float(stats.chi2.sf(self._squares, self._count)),
@@ -130,11 +123,16 @@ class Monitors:
     own_rows: int = 0
     _gradient: _NoiseStatistics = field(default_factory=_NoiseStatistics)
     _metrics: list[Noise] = field(default_factory=list)
+    _answers: list[Noise] = field(default_factory=list)
 
     def watch_noise(self, gradient: Noise, metrics: Noise) -> None:
         """Take in one step's realised noise, each divided by its planned standard deviation."""
         self._gradient.add(gradient)
         self._metrics.append(metrics)
+
+    def watch_answers(self, noise: Noise) -> None:
+        """Take in the same of a step that released no gradient: of its answers."""
+        self._answers.append(noise)
 
     def verdicts(self, history: Sequence[Steps]) -> dict[str, bool]:
         """Return whether each monitor passed.
@@ -142,9 +140,8 @@ class Monitors:
         Args:
             history: what the accountant has heard of.
         """
-        level = FALSE_ALARM / 10  # nine of the monitors below are statistical
-        gradient, metrics = self._gradient, _NoiseStatistics()
-        metrics.add(np.concatenate(self._metrics))
+        level = FALSE_ALARM / 12  # eleven of the monitors below are statistical
+        gradient, metrics, answers = self._gradient, _of(self._metrics), _of(self._answers)
         return {
             "gradient noise: mean": _normal(gradient.mean) > level,
             "gradient noise: variance": _two_sided(gradient.variance) > level,
@@ -153,12 +150,14 @@ class Monitors:
             "gradient noise: unlike the first step's": _normal(gradient.repeated) > level,
             "metric noise: mean": _normal(metrics.mean) > level,
             "metric noise: variance": _two_sided(metrics.variance) > level,
+            "noise of other answers: mean": _normal(answers.mean) > level,
+            "noise of other answers: variance": _two_sided(answers.variance) > level,
             "batch sizes: total": _two_sided(self._total_of_batches()) > level,
             "batch sizes: spread": _two_sided(self._spread_of_batches()) > level,
             "clipping: no row beyond the bound": self._clipping_was_seen_to_work(),
             "accounting: every step, once": (
                 list(history) == [self.plan.planned]
-                and gradient.steps == len(self.batch_sizes) == self.plan.steps
+                and gradient.steps + len(self._answers) == len(self.batch_sizes) == self.plan.steps
             ),
         }
 
@@ -217,6 +216,23 @@ class Monitors:
         bound = self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)
         probed = bool(self.clipped_norms) or not self.own_rows
         return probed and all(norm <= bound for norm in self.clipped_norms)
+
+
+def _correlation(known: Noise, other: Noise) -> float:
+    """Standard normal. No noise at all is for the variance to find.
+
+    The networks of a pilot differ in their number of weights; the first ones are compared.
+    """
+    known = known[: len(other)]
+    squares = float(known @ known)
+    return float(known @ other[: len(known)]) / math.sqrt(squares) if squares else 0.0
+
+
+def _of(noise: Sequence[Noise]) -> _NoiseStatistics:
+    """Return the statistics of all noise in released numbers; of none, they are as expected."""
+    found = _NoiseStatistics()
+    found.add(np.concatenate([*noise, np.empty(0)]))
+    return found
 
 
 def _normal(value: float) -> float:

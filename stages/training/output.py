@@ -37,10 +37,10 @@ def with_progress(training: PrivateTraining, past: Past) -> list[Epoch]:
     before = renyi_curve(past.events)
     each = renyi_curve([replace(plan.planned, steps=1)])
     epochs = []
+    # It tells the time left, too, of which a large table's single epoch would say nothing.
     with tqdm(total=plan.steps, unit="step", desc="train", disable=None) as bar:
-        for epoch in training.epochs():
+        for epoch in training.epochs(bar.update):
             epochs.append(epoch)
-            bar.update(epoch.steps - bar.n)
             epsilon = epsilon_of_curve(before + epoch.steps * each, plan.delta)
             bar.set_postfix(epoch=epoch.epoch, loss=f"{epoch.loss:.3f}", ε=f"≤{epsilon:.2f}")
     return epochs
@@ -70,7 +70,7 @@ class Trained:
         """Write everything that the stage makes, and return the metrics."""
         rows, profile = [*self.past.checkpoint.epochs, *self._rows()], self._profile()
         result = self._result(rows, profile)
-        average = as_arrays(self.training.average.cpu())
+        model = as_arrays(self.training.average.cpu())
         with whole_folder(CLASSIFIER) as folder:
             stated = {name: getattr(result, name) for name in Promise.model_fields}
             stated |= {
@@ -79,7 +79,7 @@ class Trained:
             }
             save_model(
                 folder,
-                average,
+                model.sharpened(self.training.temperature.beta),
                 features=self.table.features,
                 classes=self.table.classes,
                 schema_text=self.table.schema_text,
@@ -87,7 +87,8 @@ class Trained:
             )
         with whole_folder(CHECKPOINT) as folder:
             about = lineage(self.params, self.table) | {
-                "activation": average.activation,
+                "activation": model.activation,
+                "pieces": model.inputs.count,
                 "table_changed": self.past.table_changed,
             }
             state = state_of(self.training)
@@ -105,7 +106,7 @@ class Trained:
         return [*self.past.history, *self.training.history]
 
     def _rows(self) -> list[dict[str, float]]:
-        ends = self.training.plan.epoch_ends
+        ends = [epoch.steps for epoch in self.epochs]
         curve = epsilon_curve(self.past.events, self.training.history, ends, self.spent)
         names = [field.name for field in fields(Epoch) if field.name != "steps"]
         return [
@@ -118,7 +119,7 @@ class Trained:
         return privacy_profile([*self.past.events, *own], planned=not self.past.events)
 
     def _result(self, rows: Epochs, profile: Profile) -> TrainResult:
-        plan, settings = self.training.plan, self.training.settings
+        plan, settings = self.training.plan, self.training.learner.settings
         accuracy, accuracy_noise = ending(rows, "accuracy")
         loss, loss_noise = ending(rows, "loss")
         promise = _promise(self.spent, self.booking)
@@ -137,6 +138,9 @@ class Trained:
             momentum=settings.momentum,
             average_decay=settings.average_decay,
             activation=settings.activation,
+            pieces=settings.pieces,
+            pilot=tuple(self.training.scores),
+            inverse_temperature=self.training.temperature.beta,
             attack=None if promise.epsilon is None else figures_of(profile),
             monitors_passed=self.training.monitors_passed,
             not_covered=self._not_covered(),

@@ -70,6 +70,12 @@ class Past:
         return told or [*self.history]
 
     @property
+    def network(self) -> tuple[str, int]:
+        """Activation and pieces of the network."""
+        about = self.checkpoint.about
+        return about["activation"], about.get("pieces", 0)
+
+    @property
     def table_changed(self) -> bool:
         """Whether the table changed somewhere between the runs that led here."""
         return self.data_changed or bool(self.checkpoint.about.get("table_changed"))
@@ -92,11 +98,12 @@ class Past:
         if self.is_empty:
             return
         tensors = self.checkpoint.tensors
-        training.weights.copy_(tensors["weights"])
-        training.average_weights.copy_(tensors["average"])
+        learner = training.learner
+        learner.weights.copy_(tensors["weights"])
+        learner.average_weights.copy_(tensors["average"])
         momentum = tensors["momentum"].clone()
-        training.optimizer.state[training.weights]["momentum_buffer"] = momentum
-        training.past_steps = sum(run.steps for run in self.history)
+        learner.optimizer.state[learner.weights]["momentum_buffer"] = momentum
+        learner.updates = sum(run.steps for run in self.history)
         training.past_epochs = len(self.checkpoint.epochs)
 
 
@@ -105,14 +112,18 @@ def lineage(params: Params, table: Prepared) -> dict[str, Any]:
     return {
         "architecture": layer_widths(params, table),
         "activation": params.activation,
+        "pieces": params.pieces,
         "schema": table.schema_text,
         "split": table.source.split,
         "simulated": params.simulation_seed is not None,
     }
 
 
+NO_PAST = Past()
+
+
 def layer_widths(params: Params, table: Prepared) -> list[int]:
-    """Return the widths of the network's layers, from the features to the classes."""
+    """Return the widths of the layers, from the features, not in pieces, to the classes."""
     return [len(table.features), *params.hidden_sizes, len(table.classes)]
 
 
@@ -125,7 +136,7 @@ def load_past(params: Params, table: Prepared) -> Past:
     """
     name = params.continue_from
     if params.mode == "new" or name is None:
-        return Past()
+        return NO_PAST
     commit = resolve(name)
     checkpoint_hash = output_hash(commit, CHECKPOINT)
     if checkpoint_hash is None:
@@ -172,11 +183,13 @@ def _refuse_another_kind(name: str, parent: Mapping[str, Any], now: Mapping[str,
     for what, mend in (
         ("architecture", "`hidden_sizes`"),
         ("activation", "`activation`"),
+        ("pieces", "`pieces`"),
         ("schema", "the schema file"),
         ("split", "`test_fraction` and `split_seed`"),
     ):
-        if now[what] is not None and parent[what] != now[what]:
+        before = parent.get(what, 0)  # of old runs, which had no pieces
+        if now[what] is not None and before != now[what]:
             raise UserError(
                 f"params.yaml: `continue_from`: {name} was trained with another {what}. Set {mend} "
-                f"back to what it was ({parent[what]!r}), or start a new run."
+                f"back to what it was ({before!r}), or start a new run."
             )

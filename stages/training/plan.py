@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from stages.errors import UserError
 from stages.privacy.events import Event, Steps
 from stages.training.accounting import effective_noise_multiplier
-from stages.training.auto import PublicNumbers, Settings
+from stages.training.auto import PublicNumbers, Settings, steps_of
 from stages.training.calibration import calibrate
+from stages.training.schedule import Schedule
 
 # What the declared size of the training side may well be short of the true one.
 DECLARED_SHARE = 0.8
@@ -26,6 +27,7 @@ class Plan:
         metric_noise_multiplier: σₘ; deviation of the noise in each of a step's three metric sums.
         max_grad_norm: C; the most that one row moves the sum of gradients, in L2 norm.
         delta: δ of the guarantee.
+        candidates: networks that begin, of which a pilot within the plan chooses one.
     """
 
     train_size: int
@@ -36,6 +38,12 @@ class Plan:
     metric_noise_multiplier: float
     max_grad_norm: float
     delta: float
+    candidates: int = 1
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the steps are spent on."""
+        return Schedule.of(self.steps, self.candidates)
 
     @property
     def effective_noise_multiplier(self) -> float:
@@ -49,9 +57,8 @@ class Plan:
 
     @property
     def epoch_ends(self) -> list[int]:
-        """The number of steps after which each epoch is over; the last one is `steps`."""
-        epochs = max(1, round(self.steps * self.sample_rate))
-        return [round(self.steps * (epoch + 1) / epochs) for epoch in range(epochs)]
+        """The number of its steps after which each epoch of the chosen network is over."""
+        return self.schedule.epoch_ends(self.sample_rate)
 
 
 def make_plan(
@@ -59,6 +66,7 @@ def make_plan(
     settings: Settings,
     metric_noise_ratio: float,
     past: Sequence[Event] = (),
+    candidates: int = 1,
 ) -> Plan:
     """Return the plan whose noise is just enough for the target, what is past included.
 
@@ -81,10 +89,10 @@ def make_plan(
         raise UserError(
             "params.yaml: `target_delta` should be below 0.8 / `train_size` = "
             f"{largest_delta:.2g}, but is {target_delta:g}: publishing a random row would "
-            "satisfy it. Lower `target_delta`, to 1e-5 or less."
+            "satisfy it. Set it to `auto`, or lower."
         )
     sample_rate = batch_size / train_size
-    steps = max(1, round(settings.epochs / sample_rate))
+    steps = steps_of(settings.epochs, sample_rate)
     effective = calibrate(
         public.target_epsilon, delta=target_delta, sample_rate=sample_rate, steps=steps, past=past
     )
@@ -99,4 +107,5 @@ def make_plan(
         metric_noise_multiplier=noise_multiplier * metric_noise_ratio,
         max_grad_norm=settings.max_grad_norm,
         delta=target_delta,
+        candidates=candidates,
     )

@@ -50,6 +50,25 @@ class ParentRun(BaseModel):
     table_changed: bool
 
 
+class PilotScore(BaseModel):
+    """What a candidate of the pilot was measured by, as released.
+
+    Attributes:
+        activation, pieces: its network.
+        accuracy: share of the scored rows that it got right; noise may take it out of [0, 1].
+        accuracy_noise: standard deviation of the noise in that.
+        chosen: whether it went on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    activation: str
+    pieces: int
+    accuracy: float
+    accuracy_noise: float
+    chosen: bool
+
+
 class TrainResult(Result, Promise):
     """The released figures of a training, the mechanism that ran and what it promises.
 
@@ -57,7 +76,11 @@ class TrainResult(Result, Promise):
         accuracy, loss: where the smoothed curves end, on the training rows.
         accuracy_noise, loss_noise: standard deviations of the noise in these.
         noise_multiplier, metric_noise_multiplier, max_grad_norm, sample_rate, steps: of the plan.
-        learning_rate, momentum, average_decay, activation: of the training; None in old files.
+        learning_rate, momentum, average_decay, activation, pieces: of the training; None in old
+            files.
+        pilot: how the candidates did of which the plan chose; () where there was but one.
+        inverse_temperature: what the logits were multiplied by, so that the model is as sure as it
+            is accurate; None in old files, whose logits are as trained.
         attack: what an attacker can do with the model and its curves; None without a guarantee.
         monitors_passed: names of the checks of the mechanism, all of which passed.
         not_covered: what is published about the rows exactly all the same.
@@ -84,6 +107,9 @@ class TrainResult(Result, Promise):
     momentum: float | None = None
     average_decay: float | None = None
     activation: str | None = None
+    pieces: int | None = None
+    pilot: tuple[PilotScore, ...] = ()
+    inverse_temperature: float | None = None
     attack: dict[str, float] | None = None
     monitors_passed: list[str]
     not_covered: list[str]

@@ -2,24 +2,27 @@
 
 from collections.abc import Sequence
 
+from stages.model.inputs import AS_THEY_ARE, Pieces
 from stages.model.perceptron import Architecture, count_weights
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import Spend, adaptive_epsilon
 from stages.tabular.prepared import Prepared
-from stages.training.auto import Pinned, PublicNumbers, Settings, choose
+from stages.training.auto import Choice, Pinned, PublicNumbers, Settings, choose
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
 from stages.training.noise import random_source
-from stages.training.past import Past, layer_widths
+from stages.training.past import NO_PAST, Past, layer_widths
 from stages.training.plan import Plan, make_plan
 from stages.training.processes import ALONE, Processes
 
 
 def set_up(
     params: Params, table: Prepared, past: Past, processes: Processes = ALONE
-) -> PrivateTraining:
-    """Return the run that the parameters ask for, where its past ended. Nothing is drawn yet.
+) -> tuple[PrivateTraining, str]:
+    """Return the run that the parameters ask for, where its past ended, and why it is as it is.
+
+    Nothing is drawn yet.
 
     Raises:
         UserError: the parameters allow no plan.
@@ -27,53 +30,59 @@ def set_up(
     # Whether a declared size is near the true one is not for the run to tell: that it was refused,
     # or was not, would say something of a single row.
     rows = params.train_size or len(table.train.labels)
-    activation = past.checkpoint.about.get("activation")
-    settings, plan = settle(params, table, rows, past.events, activation)
-    shape = architecture(params, table, settings)
+    choice, plan = settle(params, table, rows, past)
+    networks = [
+        build_network(architecture(params, table, settings), params.init_seed).to(processes.device)
+        for settings in choice.candidates
+    ]
     training = PrivateTraining(
-        build_network(shape, params.init_seed).to(processes.device),
+        list(zip(networks, choice.candidates, strict=True)),
         table.train,
         plan,
-        settings,
         random_source(params.simulation_seed, processes.rank),
         processes,
     )
     past.restore_into(training)
-    return training
+    return training, choice.why
 
 
 def architecture(params: Params, table: Prepared, settings: Settings) -> Architecture:
     """Return the shape of the network that fits the table."""
-    features, *hidden, classes = layer_widths(params, table)
-    return Architecture(features, classes, hidden, settings.activation)
+    inputs = Pieces(table.scaled, settings.pieces) if settings.pieces else AS_THEY_ARE
+    return Architecture(
+        len(table.features), len(table.classes), params.hidden_sizes, settings.activation, inputs
+    )
 
 
 def settle(
-    params: Params,
-    table: Prepared,
-    train_size: int,
-    past: Sequence[Event] = (),
-    activation: str | None = None,
-) -> tuple[Settings, Plan]:
+    params: Params, table: Prepared, train_size: int, past: Past = NO_PAST
+) -> tuple[Choice, Plan]:
     """Return what a run is told and what it does, both from public numbers.
 
     Args:
         params, table: what is asked for; no row of the table is read.
         train_size: rows on the training side, as declared.
-        past: what an earlier run did that this one continues.
-        activation: that run's.
+        past: the run that this one continues.
     """
-    widths = layer_widths(params, table)
     public = PublicNumbers(
         train_size=train_size,
-        features=widths[0],
-        weights=count_weights(widths),
+        features=len(table.features),
+        numbers=len(table.scaled),
+        weights=count_weights(layer_widths(params, table)),
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
-        spent_epsilon=adaptive_epsilon(past, params.target_delta),
+        spent_epsilon=adaptive_epsilon(past.events, params.target_delta),
     )
-    settings = choose(public, Pinned.of(params, activation))
-    return settings, make_plan(public, settings, params.metric_noise_ratio, past)
+    pinned = Pinned.of(params)
+    choice = choose(public, pinned if past.is_empty else pinned.like(*past.network))
+    plan = make_plan(
+        public,
+        choice.candidates[0],
+        params.metric_noise_ratio,
+        past.events,
+        candidates=len(choice.candidates),
+    )
+    return choice, plan
 
 
 def training_spend(

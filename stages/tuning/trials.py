@@ -22,7 +22,15 @@ from stages.training.setup import settle
 from stages.versions import commit_of, file_at, resolve
 
 # What may be tuned: settings that leave the price of a trial as it is, given its number of steps.
-TUNABLE = {"learning_rate", "momentum", "max_grad_norm", "hidden_sizes", "activation", "init_seed"}
+TUNABLE = {
+    "learning_rate",
+    "momentum",
+    "max_grad_norm",
+    "hidden_sizes",
+    "activation",
+    "pieces",
+    "init_seed",
+}
 
 # Truncated negative binomial with shape 1: the geometric distribution.
 SHAPE = 1.0
@@ -99,7 +107,8 @@ def run_trials(
 
 def _steps_of(params: Params) -> dict[str, Any]:
     """Return batch size and epochs as numbers; as `auto` they would follow what is tuned."""
-    settings, _ = settle(params, Prepared.open(), params.train_size or 0)
+    choice, _ = settle(params, Prepared.open(), params.train_size or 0)
+    settings = choice.candidates[0]
     return {"batch_size": settings.batch_size, "epochs": settings.epochs}
 
 

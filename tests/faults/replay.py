@@ -107,9 +107,9 @@ class Replay:
 
         Weights are the initial ones times `scale`; large ones make large gradients and losses.
         """
-        self.training.weights.data.copy_(torch.from_numpy(scale * self.weights))
+        self.training.learner.weights.data.copy_(torch.from_numpy(scale * self.weights))
         metrics = self.training._sum_over(np.asarray(rows, dtype=np.int64))
-        return flat([self.training.weights.grad]), metrics
+        return flat([self.training.learner.weights.grad]), metrics
 
 
 def flat(tensors) -> Array:
@@ -253,7 +253,7 @@ def breaches_of_sums(whole: Replay, other: Replay, row: int | None) -> list[str]
 
 
 def _sum_over_nobody(training, batch):
-    training.weights.grad = torch.zeros_like(training.weights)
+    training.learner.weights.grad = torch.zeros_like(training.learner.weights)
     training.monitors.batch_sizes.append(len(batch))
     return np.zeros(METRICS)
 

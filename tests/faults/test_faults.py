@@ -41,7 +41,8 @@ from stages.training import accounting, calibration, dp_sgd, gradients, setup
 from stages.training.accounting import account
 from stages.training.checkpoint import Checkpoint
 from stages.training.curves import loss_bound
-from stages.training.dp_sgd import METRICS, PrivateTraining, SecretNoiseOptimizer
+from stages.training.dp_sgd import METRICS, PrivateTraining
+from stages.training.learner import SecretNoiseOptimizer
 from stages.training.gradients import ClippedSumFunction
 from stages.training.monitors import Monitors
 from stages.training.network import build_network
@@ -341,7 +342,7 @@ def test_noise_one_percent_low_in_sigma_is_caught_by_the_accountants(full):
     training = prepare(full)
     assert 0.99 * 3.5 < reported_epsilon(training) <= 3.5
     training = prepare(full)
-    training.optimizer.noise_multiplier *= 0.99
+    training.learner.optimizer.noise_multiplier *= 0.99
     with pytest.raises(BrokenGuaranteeError, match="above the target"):
         reported_epsilon(training)
 
@@ -402,7 +403,7 @@ def noise_of_each_parameter_as_planned(plan, source):
     scale = plan.expected_batch_size / (plan.noise_multiplier * plan.max_grad_norm)
     for step in range(40):
         training._step(step)
-        for number, part in enumerate(training.weights.grad.split(sizes)):
+        for number, part in enumerate(training.learner.weights.grad.split(sizes)):
             squares[number] += float((scale * part).square().sum())
     drawn = [40 * size for size in sizes]
     tails = [
@@ -626,7 +627,7 @@ def test_a_step_the_accountant_never_hears_of_is_caught(short, monkeypatch):
 def test_a_warm_up_step_is_caught(short):
     training = prepare(short)
     training._sum_over(np.arange(BATCH))
-    training.optimizer.step()
+    training.learner.optimizer.step()
     assert failed_monitors(training) == {"accounting: every step, once"}
 
 
@@ -801,7 +802,7 @@ def test_division_by_the_actual_batch_is_caught_by_the_variance_of_the_noise(pla
     sum_over = PrivateTraining._sum_over
 
     def dividing(training, batch):
-        training.optimizer.expected_batch_size = max(1, len(batch))
+        training.learner.optimizer.expected_batch_size = max(1, len(batch))
         return sum_over(training, batch)
 
     monkeypatch.setattr(PrivateTraining, "_sum_over", dividing)

@@ -45,13 +45,13 @@ def train(plan, rows, processes, seed=None):
     )
     weights: list = []
     gradients: list = []
-    (vector,) = training.optimizer.params
+    (vector,) = training.learner.optimizer.params
 
     def remember(*_):
         weights.append(vector.detach().numpy().copy())
         gradients.append(vector.grad.numpy().copy())
 
-    training.optimizer.original_optimizer.register_step_post_hook(remember)
+    training.learner.optimizer.original_optimizer.register_step_post_hook(remember)
     for _ in training.epochs():
         pass
     return training, np.array(weights), np.array(gradients)

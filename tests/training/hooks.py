@@ -5,7 +5,7 @@ from opacus.grad_sample import GradSampleModule
 from torch import nn
 from torch.nn import functional
 
-from stages.model.perceptron import Array
+from stages.model.inputs import Array
 from stages.training.gradients import ClippedSum
 from stages.training.network import as_array
 

@@ -157,7 +157,7 @@ def test_noise_and_sum_are_added_in_float64(prepare):
     sums = training._clipped_sum_of(np.arange(24)).gradient
     list(training.epochs())
     noisy = 1.3 * 0.7 * source.noise[0] + sums.astype(np.float64)
-    applied = training.weights.grad.numpy()
+    applied = training.learner.weights.grad.numpy()
     assert np.array_equal(applied, noisy.astype(np.float32) / np.float32(12))
     # Noise that was rounded before it was added would show in the last bits.
     rounded = (1.3 * 0.7 * source.noise[0]).astype(np.float32) + sums
@@ -194,7 +194,7 @@ def test_every_step_is_taken_and_accounted_whatever_its_batch(prepare, batch):
 
 def test_learning_rate_falls_linearly_to_zero(prepare):
     training = prepare(replace(PLAN, steps=5))
-    (group,) = training.optimizer.param_groups
+    (group,) = training.learner.optimizer.param_groups
     taken_at = [group["lr"] for _ in training.epochs()]
     assert taken_at == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
 
@@ -279,7 +279,7 @@ def test_a_continued_run_goes_on_where_its_checkpoint_ended(prepare, tmp_path, m
 def realised_noise(prepare, plan, source=None):
     """Return (steps, parameters) of gradients without rows, in units of what PLAN promises."""
     training = prepare(plan, table=empty_table(100), classes=100, hidden_sizes=(), source=source)
-    applied = [training.weights.grad.double().numpy() for _ in training.epochs()]
+    applied = [training.learner.weights.grad.double().numpy() for _ in training.epochs()]
     return np.array(applied) * 24 / (1.3 * 0.7)
 
 

@@ -130,7 +130,7 @@ def test_a_delta_that_would_allow_publishing_a_row_is_refused(delta):
     message = refusal(target_delta=delta)
     assert "`target_delta` should be below 0.8 / `train_size` = 0.0008" in message
     assert f"but is {delta:g}" in message
-    assert "Lower `target_delta`" in message
+    assert "Set it to `auto`, or lower" in message
 
 
 @pytest.mark.parametrize("declared", [100, 893, 1070, 5000])
@@ -140,7 +140,7 @@ def test_whether_a_run_can_be_made_does_not_depend_on_the_number_of_rows(declare
     for rows in (1, 892, 891, 1000):
         table = table_of(features[:rows])
         params = load_params(overrides={"train_size": declared, "hidden_sizes": []})
-        training = set_up(params, table, Past())
+        training, _ = set_up(params, table, Past())
         assert training.plan.train_size == declared
 
 
@@ -151,7 +151,7 @@ def table_of(features):
     source = Source("patients.csv", "abc", "a split")
     known = {"train": property(lambda _: side)}
     of_memory = type("OfMemory", (Prepared,), known)
-    return of_memory(**about, folder=Path(), source=source, schema_text="")
+    return of_memory(**about, scaled=(), folder=Path(), source=source, schema_text="")
 
 
 def test_a_target_too_small_for_its_steps_is_refused():
