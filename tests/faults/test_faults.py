@@ -623,12 +623,40 @@ def test_a_step_the_accountant_never_hears_of_is_caught(short, monkeypatch):
     assert failed_monitors(prepare(short)) == {"accounting: every step, once"}
 
 
-@plants("one step unaccounted")
-def test_a_warm_up_step_is_caught(short):
-    training = prepare(short)
+def by_the_optimizer_alone(training):
     training._sum_over(np.arange(BATCH))
     training.learner.optimizer.step()
+
+
+WARM_UPS = [by_the_optimizer_alone, lambda training: training._step(0)]
+
+
+@plants("one step unaccounted")
+@pytest.mark.parametrize("warm_up", WARM_UPS)
+def test_a_warm_up_step_is_caught(short, warm_up):
+    training = prepare(short)
+    warm_up(training)
     assert failed_monitors(training) == {"accounting: every step, once"}
+
+
+@plants("one step unaccounted")
+@pytest.mark.parametrize("warm_up", WARM_UPS)
+def test_a_warm_up_step_is_caught_where_the_accountant_heard_of_as_many_as_planned(
+    short, monkeypatch, warm_up
+):
+    monkeypatch.setattr(
+        PrivateTraining, "_account_step", skipping_first(PrivateTraining._account_step)
+    )
+    training = prepare(short)
+    warm_up(training)
+    assert failed_monitors(training) == {"accounting: every step, once"}
+    assert training.history == [short.planned]
+
+
+@plants("one step unaccounted")
+def test_a_step_whose_noise_nobody_watches_is_caught(short, monkeypatch):
+    monkeypatch.setattr(Monitors, "watch_noise", skipping_first(Monitors.watch_noise))
+    assert failed_monitors(prepare(short)) == {"accounting: every step, once"}
 
 
 @plants("one step unaccounted")
