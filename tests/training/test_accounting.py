@@ -269,6 +269,14 @@ def test_what_ran_as_planned_is_accounted(golden):
     assert spent.delta == DELTA
 
 
+@pytest.mark.parametrize(("lowered", "larger"), [("epsilon_prv", "pld"), ("epsilon_pld", "prv")])
+def test_the_larger_of_the_accountants_is_reported(full_batch, monkeypatch, lowered, larger):
+    right = getattr(accounting, lowered)
+    monkeypatch.setattr(accounting, lowered, lambda *args, **kwargs: 0.99 * right(*args, **kwargs))
+    spent = account(full_batch, DELTA, EPSILON)
+    assert spent.epsilon == getattr(spent, larger)
+
+
 def test_replacing_a_row_costs_at_least_as_much(golden, full_batch):
     for history in (golden, full_batch):
         spent = account(history, DELTA, EPSILON)
