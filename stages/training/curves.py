@@ -12,11 +12,13 @@ rows is among them makes the curves right whatever number was declared.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.training.plan import Plan
+if TYPE_CHECKING:  # who reads a curve, such as the plot stage, does without the accountants
+    from stages.training.plan import Plan
 
 Epochs = Sequence[Mapping[str, float]]
 Values = npt.NDArray[np.float64]
@@ -56,7 +58,7 @@ def loss_bound(classes: int) -> float:
 class Curve:
     """The released epochs of a run, each made of its own noisy sums and those before it."""
 
-    def __init__(self, plan: Plan, loss_bound: float):
+    def __init__(self, plan: "Plan", loss_bound: float):
         self.plan = plan
         self.loss_bound = loss_bound
         self._rows, self._steps = 0.0, 0  # in all batches so far, by their noisy counts
