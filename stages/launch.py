@@ -11,7 +11,7 @@ from stages.commands import new_parser
 def main() -> None:
     parser = new_parser(__doc__, "python -m stages.launch 4 train")
     parser.add_argument("processes", help="how many work together, from 1")
-    parser.add_argument("stage", help="train, or another module of stages")
+    parser.add_argument("stage", choices=["train"], help="the stage that they share")
     arguments = parser.parse_args()
     module = f"stages.{arguments.stage}"
     # Whatever is no number above 1 is left for the stage to complain about.

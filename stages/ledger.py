@@ -20,7 +20,7 @@ from stages.tabular.prepared import PREPARED
 def main() -> None:
     parser = new_parser(__doc__, "python -m stages.ledger plan -S target_epsilon=0.5,1,2")
     parser.set_defaults(command=_show)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, (command, words, arguments) in COMMANDS.items():
         one = commands.add_parser(name, help=words, description=words)
         one.set_defaults(command=command)
@@ -42,8 +42,8 @@ def _show(_: Namespace) -> None:
 
 
 def _plan(arguments: Namespace) -> None:
-    print("total so far and after each run, none of which has been made:")
-    print("\n".join(price_list(arguments.S)))
+    prices = list(price_list(arguments.S))
+    print("total so far and after each run, none of which has been made:", *prices, sep="\n")
 
 
 def _rebuild(_: Namespace) -> None:
@@ -71,7 +71,7 @@ STRIKE = {"number": {"type": int}, "--reason": {"required": True, "help": "stays
 COMMANDS: dict[str, Any] = {
     "plan": (_plan, "price runs before they are made: the total after each", {"-S": SWEEP}),
     "rebuild": (_rebuild, "enter what commits and experiments tell of", {}),
-    "strike": (_strike, "let an entry no longer count", STRIKE),
+    "strike": (_strike, "let the entry of this number no longer count", STRIKE),
     "export": (_export, "write all entries", {"file": {"type": Path, "help": ".csv or .json"}}),
     "figure": (_figure, "draw the running total", {"file": {"type": Path, "help": ".png"}}),
 }

@@ -28,7 +28,9 @@ __all__ = ["Classifier", "load"]
 def main() -> None:
     parser = new_parser(__doc__, "python -m stages.predict patients.csv > predictions.csv")
     parser.add_argument("table", help="CSV or Parquet file of rows to predict; - reads CSV")
-    parser.add_argument("--model", default="models/classifier", help="(default: %(default)s)")
+    parser.add_argument(
+        "--model", default="models/classifier", help="folder of it (default: %(default)s)"
+    )
     parser.add_argument("--output", help="CSV or Parquet file to write; without it, CSV is printed")
     arguments = parser.parse_args()
     threadpool_limits(1)  # more threads hurt on a busy machine

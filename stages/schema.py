@@ -28,14 +28,18 @@ NEXT = """\
 def main() -> None:
     example = "python -m stages.schema draft codebook.csv --public > data/patients.schema.json"
     parser = new_parser(__doc__, example)
-    commands = parser.add_subparsers(required=True, title="commands", metavar="")
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     drafting = commands.add_parser("draft", help="print a schema drafted from a public file")
     drafting.add_argument("table", type=Path, help="CSV or Parquet file that is public")
     drafting.add_argument("--public", action="store_true", help="you declare the file public")
     drafting.set_defaults(command=_draft)
     checking = commands.add_parser("check", help="print the problems of a table")
-    checking.add_argument("table", type=Path, nargs="?", help="(default: `data` of params.yaml)")
-    checking.add_argument("--schema", type=Path, help="(default: `schema` of params.yaml)")
+    checking.add_argument(
+        "table", type=Path, nargs="?", help="to check (default: `data` of params.yaml)"
+    )
+    checking.add_argument(
+        "--schema", type=Path, help="its schema (default: `schema` of params.yaml)"
+    )
     checking.set_defaults(command=_check)
     arguments = parser.parse_args()
     arguments.command(arguments)

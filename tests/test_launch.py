@@ -54,6 +54,12 @@ def test_a_count_that_is_none_is_refused_by_the_stage(prepared):
     assert "Traceback" not in message
 
 
+def test_a_stage_that_processes_cannot_share_is_refused(project):
+    message = project.run(sys.executable, "-m", "stages.launch", "1", "plan", expect=2)
+    assert "invalid choice: 'plan'" in message
+    assert "Traceback" not in message
+
+
 def test_a_process_that_fails_by_itself_stops_all(prepared):
     # The second process finds a clip that does not hold; the first must not write what it has.
     train = prepared.folder / "stages/training/monitors.py"
