@@ -13,8 +13,8 @@ finely it is cut. (That the best path grows with ε and depends on little else: 
 New Linear Scaling Rule for Private Adaptive Hyperparameter Optimization".)
 
 Of d features, about d²/2 pairs could matter together: where s is above d²/55, there is room to
-learn of them, and ReLU does so soonest; below, tanh, which is nearly linear at first. Numbers told in
-pieces (model/inputs.py) let the network learn of their curves and thresholds, which helps most
+learn of them, and ReLU does so soonest; below, tanh, which is nearly linear at first. Numbers told
+in pieces (model/inputs.py) let the network learn of their curves and thresholds, which helps most
 tables where s is four times that or more, and where it is less many are better off without. So
 which is the likelier follows from s, and a pilot within the plan tries both, wherever its noise is
 small enough to tell them apart.

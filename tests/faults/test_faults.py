@@ -42,8 +42,8 @@ from stages.training.accounting import account
 from stages.training.checkpoint import Checkpoint
 from stages.training.curves import loss_bound
 from stages.training.dp_sgd import METRICS, PrivateTraining
-from stages.training.learner import SecretNoiseOptimizer
 from stages.training.gradients import ClippedSumFunction
+from stages.training.learner import SecretNoiseOptimizer
 from stages.training.monitors import Monitors
 from stages.training.network import build_network
 from stages.training.noise import poisson_batch, random_source

@@ -215,8 +215,8 @@ def test_average_forgets_early_weights_faster(prepare):
 
 
 def test_average_keeps_at_most_nine_tenths_of_itself(prepare):
-    # (1 + t) / (10 + t) reaches 0.9 at t = 80; the last of 100 steps is t = 99.
-    training = prepare(replace(PLAN, steps=100))
+    # (1 + t) / (10 + t) reaches 0.9 at t = 80; of 105 steps 100 learn, and the last is t = 99.
+    training = prepare(replace(PLAN, steps=105))
     for epoch in training.epochs():
         if epoch.steps == 99:
             before = weights(training.average)
@@ -266,10 +266,10 @@ def test_a_continued_run_goes_on_where_its_checkpoint_ended(prepare, tmp_path, m
     (epoch,) = second.epochs()
     velocity = momentum * before["momentum"] + 1.3 * 0.7 * torch.from_numpy(source.noise[0]) / 12
     theta = before["weights"] - LEARNING_RATE * velocity
-    assert largest_difference([second.weights.detach()], [theta]) < 1e-6
+    assert largest_difference([second.learner.weights.detach()], [theta]) < 1e-6
     # Six steps were before this one, so that the average keeps (1 + 6) / (10 + 6) of itself.
     average = 7 / 16 * before["average"] + 9 / 16 * theta
-    assert largest_difference([second.average_weights.detach()], [average]) < 1e-6
+    assert largest_difference([second.learner.average_weights.detach()], [average]) < 1e-6
     assert epoch.epoch == len(rows) + 1
 
 
@@ -297,8 +297,8 @@ def is_fresh_in_each_step(noise):
     return 2 * stats.norm.sf(abs(statistic)) > FALSE_ALARM
 
 
-# 100 steps of 10,100 parameters tell 1 % of σ, which is 14 standard errors.
-NOISY = replace(PLAN, steps=100)
+# 100 steps that learn, of 10,100 parameters, tell 1 % of σ, which is 14 standard errors.
+NOISY = replace(PLAN, steps=105)
 
 
 def test_noise_is_normal_with_the_planned_deviation(prepare):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 from torch.nn import functional
 
-from stages.model.perceptron import Architecture, Model
+from stages.model.perceptron import Architecture
 from stages.training.gradients import ClippedSum, ClippedSumFunction
 from stages.training.network import as_arrays, build_network
 from tests.training.hooks import HooksClippedSum
@@ -37,8 +38,8 @@ def closed_form(model, features, labels, max_grad_norm):
 
 def closed_form_in_torch(model, features, labels, max_grad_norm):
     """What runs on a GPU, here on the CPU."""
-    layers = [(layer.weight.detach(), layer.bias.detach()) for layer in list(model)[::2]]
-    function = ClippedSumFunction(Model(layers, as_arrays(model).activation))
+    layers = [(layer.weight.detach(), layer.bias.detach()) for layer in list(model)[1::2]]
+    function = ClippedSumFunction(replace(as_arrays(model), layers=layers))
     return function(features, labels, max_grad_norm)
 
 

@@ -16,6 +16,7 @@ from stages.tabular.prepared import Prepared, Side, Source
 from stages.training.calibration import calibrate
 from stages.training.past import Past
 from stages.training.plan import Plan
+from stages.training.schedule import Schedule
 from stages.training.setup import set_up
 from tests.runs import plan_of
 
@@ -90,8 +91,8 @@ def test_a_plan_cannot_be_changed(plan):
         (1.0, 3, [1, 2, 3]),
         # 8 steps of 0.3 are 2.4 epochs: two of four steps each
         (0.3, 8, [4, 8]),
-        # 1 / 0.06 = 16.67 steps to the epoch
-        (0.06, 50, [17, 33, 50]),
+        # 1 / 0.06 = 16.67 steps to the epoch; of 53 steps, 5 % do not learn
+        (0.06, 53, [17, 33, 50]),
         # less than one epoch is one
         (0.1, 3, [3]),
     ],
@@ -102,13 +103,24 @@ def test_epochs_end_after_about_one_pass_each(sample_rate, steps, ends):
 
 @settings(deadline=None)
 @given(sample_rate=st.floats(1e-3, 1), steps=st.integers(1, 5000))
-def test_every_epoch_has_a_step_and_the_last_ends_the_plan(sample_rate, steps):
+def test_every_epoch_has_a_step_and_the_last_ends_what_learns(sample_rate, steps):
     plan = shaped(sample_rate, steps)
     starts = [0, *plan.epoch_ends[:-1]]
     assert all(start < end for start, end in zip(starts, plan.epoch_ends, strict=True))
-    assert plan.epoch_ends[-1] == steps
+    assert plan.epoch_ends[-1] == plan.schedule.training
     # As many epochs as passes over the table, rounded.
-    assert len(plan.epoch_ends) == pytest.approx(max(1, steps * sample_rate), abs=0.5 + 1e-9)
+    passes = plan.schedule.training * sample_rate
+    assert len(plan.epoch_ends) == pytest.approx(max(1, passes), abs=0.5 + 1e-9)
+
+
+@given(steps=st.integers(50, 10_000), candidates=st.integers(1, 3))
+def test_every_step_is_spent_on_one_thing(steps, candidates):
+    schedule = Schedule.of(steps, candidates)
+    assert schedule.steps == steps
+    assert schedule.training > steps / 4
+    assert (schedule.pilot > 0) == (schedule.scoring > 0) == (candidates > 1)
+    shares = [schedule.share_of_rate(step) for step in range(schedule.pilot + schedule.training)]
+    assert sum(shares) == pytest.approx(schedule.full_steps)
 
 
 def refusal(**changes):
