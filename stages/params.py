@@ -82,15 +82,17 @@ class Params(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _delta_that_suits_the_table(cls, given: dict[str, Any]) -> dict[str, Any]:
-        rows = given.get("train_size")
-        if given.get("target_delta") != "auto" or not isinstance(rows, int | None):
+        if given.get("target_delta") != "auto":
             return given
-        if not rows:
+        rows = given.get("train_size")
+        if rows is None:
             raise ValueError(
                 "`target_delta: auto` needs a declared `train_size`, of which δ is to be far below "
                 "the inverse: declare it, or set `target_delta` to a number"
             )
-        return given | {"target_delta": min(LARGEST_DELTA, DELTA_SHARE / rows)}
+        # What is no number of rows is for its own check to refuse.
+        share = DELTA_SHARE / rows if isinstance(rows, int) and rows > 0 else LARGEST_DELTA
+        return given | {"target_delta": min(LARGEST_DELTA, share)}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

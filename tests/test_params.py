@@ -96,7 +96,16 @@ def test_whole_numbers_may_stand_for_real_ones(load):
     ["train_size", "evaluation_epsilon", "privacy_budget", "tuning_trial", "simulation_seed"],
 )
 def test_null_is_a_value_of_some_parameters(load, name):
-    assert getattr(load(**{name: None}), name) is None
+    assert getattr(load(**{name: None, "target_delta": 1e-5}), name) is None
+
+
+def test_delta_follows_the_declared_size():
+    # A tenth of 1 / rows, and 1e-5 at most.
+    for rows, delta in ((100, 1e-5), (1070, 1e-5), (10_000, 1e-5), (10**6, 1e-7), (10**7, 1e-8)):
+        assert load_params(overrides={"train_size": rows}).target_delta == pytest.approx(delta)
+    assert load_params(overrides={"target_delta": 2e-6}).target_delta == 2e-6
+    with pytest.raises(UserError, match="needs a declared `train_size`"):
+        load_params(overrides={"train_size": None})
 
 
 REFUSED = [

@@ -47,6 +47,9 @@ CHUNK_ROWS = 1_024
 Batch = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
+# Gives sums over rows, of their features (B, features) and labels (B,).
+Asked = Callable[[Array, Array], Sequence[float]]
+
 
 class PrivateTraining:
     """A training run in progress. Iterate over `epochs()` to carry it out.
@@ -279,30 +282,33 @@ class PrivateTraining:
 
     # --- steps that ask --------------------------------------------------------------------------
 
-    def _ask(
-        self, question: Callable[[Array, Array], Sequence[float]], sensitivity: float
-    ) -> Values:
+    def _ask(self, question: Asked, sensitivity: float) -> Values:
         """Take a step that releases no gradient but noisy sums over its batch.
 
         Args:
-            question: gives the sums over rows, of features (B, features) and labels (B,).
+            question: gives the sums over rows.
             sensitivity: by how much a row moves the sums together, in L2 norm.
 
         Guarantee:
             The noise is that of a step that learns, for its sensitivity, so that the accountants
             see one more step of the same plan.
         """
-        batch = self._draw()
-        answers = [question(*self._rows(rows)) for rows in _chunks(batch)]
-        told = np.append(np.sum(answers, axis=0), len(batch)).astype(np.float64)
-        *exact, size = self.processes.add_up(torch.from_numpy(told)).numpy()
+        exact = self._answer(question, self._draw())
         deviation = self.plan.effective_noise_multiplier
         noisy: Values = exact + deviation * sensitivity * self._noise(len(exact))
         self.accountant.step(noise_multiplier=deviation, sample_rate=self.plan.sample_rate)
         self.monitors.watch_answers((noisy - exact) / (deviation * sensitivity))
-        self.monitors.batch_sizes.append(int(size))
         self._after_step()
         return noisy
+
+    def _answer(self, question: Asked, batch: Batch) -> Values:
+        """Return the exact sums over the batches of all processes."""
+        parts = [question(*self._rows(rows)) for rows in _chunks(batch)]
+        told = np.append(np.sum(parts, axis=0), len(batch)).astype(np.float64)
+        sums: Values = self.processes.add_up(torch.from_numpy(told)).numpy()
+        self.monitors.own_rows += len(batch)
+        self.monitors.batch_sizes.append(int(sums[-1]))
+        return sums[:-1]
 
     def _choose(self) -> None:
         """Go on with the candidate that gets most right."""

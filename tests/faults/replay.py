@@ -32,7 +32,9 @@ from stages.training.checkpoint import Checkpoint
 from stages.training.dp_sgd import METRICS, PrivateTraining
 from stages.training.network import as_arrays, build_network
 from stages.training.past import Past
+from stages.training.pilot import Question
 from stages.training.plan import Plan
+from stages.training.temperature import Temperature
 from tests.conftest import ROOT
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -110,6 +112,19 @@ class Replay:
         self.training.learner.weights.data.copy_(torch.from_numpy(scale * self.weights))
         metrics = self.training._sum_over(np.asarray(rows, dtype=np.int64))
         return flat([self.training.learner.weights.grad]), metrics
+
+    def answers(self, rows, scale=1.0):
+        """Return what training rows add to the questions that steps without a gradient ask.
+
+        How many a candidate gets right, of two that differ, and by how much it is too sure.
+        """
+        self.training.learner.weights.data.copy_(torch.from_numpy(scale * self.weights))
+        self.training.learner.average_weights.data.copy_(self.training.learner.weights.data)
+        model, rows = self.training.learner.averaged, np.asarray(rows, dtype=np.int64)
+        other = replace(model, layers=[(-weight, -bias) for weight, bias in model.layers])
+        question, temperature = Question([model, other]), Temperature(model)
+        right = self.training._answer(question, rows) / question.sensitivity
+        return right, self.training._answer(lambda *batch: [temperature.excess(*batch)], rows)
 
 
 def flat(tensors) -> Array:
@@ -249,6 +264,14 @@ def breaches_of_sums(whole: Replay, other: Replay, row: int | None) -> list[str]
             found.append("a metric sum moved by more than a half")
         if np.abs(metrics - metrics_without - metrics_alone).max() > ROUNDING:
             found.append("a row changed what others contribute to the metrics")
+        of_all = whole.answers(range(len(whole.training.labels)), scale)
+        of_others = other.answers(range(len(other.training.labels)), scale)
+        of_one = whole.answers([] if row is None else [row], scale)
+        for answer, without_it, by_itself in zip(of_all, of_others, of_one, strict=True):
+            if np.linalg.norm(answer - without_it) > 1 + ROUNDING:
+                found.append("an answer moved by more than its sensitivity")
+            if np.abs(answer - without_it - by_itself).max() > ROUNDING:
+                found.append("a row changed what others contribute to an answer")
     return found
 
 
@@ -256,6 +279,12 @@ def _sum_over_nobody(training, batch):
     training.learner.weights.grad = torch.zeros_like(training.learner.weights)
     training.monitors.batch_sizes.append(len(batch))
     return np.zeros(METRICS)
+
+
+def _answer_of_nobody(training, question, batch):
+    training.monitors.batch_sizes.append(len(batch))
+    nobody = question(training.features[:0], training.labels[:0])
+    return np.zeros(len(nobody))
 
 
 def published_blindly(folder: Path, rows=ROWS) -> dict[str, bytes]:
@@ -266,6 +295,7 @@ def published_blindly(folder: Path, rows=ROWS) -> dict[str, bytes]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PrivateTraining, "_sum_over", _sum_over_nobody)
+        patch.setattr(PrivateTraining, "_answer", _answer_of_nobody)
         # No row contributes, so none is there to probe.
         patch.setattr(
             PrivateTraining,

@@ -60,6 +60,14 @@ REGISTRY = {
     "metrics/train.json: evidence.momentum": PARAMETER,
     "metrics/train.json: evidence.average_decay": PARAMETER,
     "metrics/train.json: evidence.activation": PARAMETER,
+    "metrics/train.json: evidence.pieces": TRAINING,  # where a pilot chose
+    "metrics/train.json: evidence.pilot": PARAMETER,  # none
+    "metrics/train.json: evidence.pilot.activation": PARAMETER,
+    "metrics/train.json: evidence.pilot.pieces": PARAMETER,
+    "metrics/train.json: evidence.pilot.accuracy": TRAINING,
+    "metrics/train.json: evidence.pilot.accuracy_noise": TRAINING,
+    "metrics/train.json: evidence.pilot.chosen": TRAINING,
+    "metrics/train.json: evidence.inverse_temperature": TRAINING,
     "metrics/train.json: evidence.sample_rate": PARAMETER,
     "metrics/train.json: evidence.steps": PARAMETER,
     # The same list on every table, see monitors.

@@ -8,12 +8,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from stages.model.perceptron import Architecture
+from stages.tabular.prepared import Side
 from stages.training import dp_sgd
+from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
 from stages.training.noise import random_source
 from stages.training.plan import Plan
 from stages.training.processes import Processes
-from tests.runs import training_of
+from tests.runs import settings, training_of
 
 ROWS = 30
 STEPS = 40
@@ -57,6 +59,25 @@ def train(plan, rows, processes, seed=None):
     return training, np.array(weights), np.array(gradients)
 
 
+def choose(processes):
+    """Return a finished training that chose between two networks and learned a temperature."""
+    source = np.random.default_rng(0)
+    features = source.uniform(-1, 1, (ROWS, 6)).astype(np.float32)
+    candidates = [
+        (build_network(Architecture(6, 3, (8,), activation), init_seed=1), settings())
+        for activation in ("relu", "tanh")
+    ]
+    training = PrivateTraining(
+        candidates,
+        Side(features, source.integers(0, 3, ROWS)),
+        replace(PLAN, steps=60, candidates=2),
+        random_source(None, processes.rank),
+        processes,
+    )
+    training.follow()
+    return training
+
+
 def main():
     folder = Path(sys.argv[1])
     processes = Processes.join()
@@ -64,6 +85,7 @@ def main():
     training, weights, _ = train(PLAN, ROWS, processes)
     training.monitors.require_passed(training.history)
     _, _, noise = train(PLAN, 0, processes)
+    chosen = choose(processes)
     dp_sgd.CHUNK_ROWS = 7
     _, exact, _ = train(EXACT, ROWS, processes, seed=5)
     np.savez(
@@ -74,6 +96,9 @@ def main():
         history=[vars(steps) for steps in training.history],
         noise=noise * PLAN.expected_batch_size / (PLAN.noise_multiplier * PLAN.max_grad_norm),
         exact=exact,
+        scores=[score.accuracy for score in chosen.scores],
+        beta=chosen.temperature.beta,
+        released=chosen.learner.average_weights.detach().numpy(),
     )
 
 

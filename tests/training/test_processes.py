@@ -31,9 +31,16 @@ def two(tmp_path_factory):
 
 def test_weights_are_the_same_in_every_process_after_every_step(two):
     first, second = (process["weights"] for process in two)
-    assert len(first) == STEPS
+    assert len(first) == PLAN.schedule.training < STEPS  # the others calibrate
     assert np.array_equal(first, second)
     assert all(not np.array_equal(*steps) for steps in pairwise(first))
+
+
+def test_processes_choose_the_same_network_and_the_same_temperature(two):
+    first, second = two
+    for name in ("scores", "beta", "released"):
+        assert np.array_equal(first[name], second[name])
+    assert len(first["scores"]) == 2
 
 
 def test_processes_whose_own_batch_is_empty_take_the_step_all_the_same(two):
