@@ -9,6 +9,7 @@ from pydantic import Discriminator, GetPydanticSchema, Tag
 from stages.tabular.fields.base import Feature, Field, Label, Misfit, ReadField
 from stages.tabular.fields.boolean import BooleanFeature, BooleanLabel
 from stages.tabular.fields.category import CategoryFeature, CategoryLabel
+from stages.tabular.fields.date import DateFeature, DateReference
 from stages.tabular.fields.number import NumberFeature, NumberLabel
 from stages.tabular.fields.unfed import Id, Ignored
 
@@ -17,9 +18,9 @@ __all__ = ["KINDS", "AnyField", "Feature", "Field", "Id", "Label", "Misfit", "Re
 KINDS: dict[str, type[Field]] = {
     kind.__name__: kind
     for kind in (
-        *(BooleanFeature, NumberFeature, CategoryFeature),
+        *(BooleanFeature, DateFeature, NumberFeature, CategoryFeature),
         *(BooleanLabel, NumberLabel, CategoryLabel),
-        *(Id, Ignored),
+        *(DateReference, Id, Ignored),
     )
 }
 
