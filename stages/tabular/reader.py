@@ -123,6 +123,12 @@ def read_what_fits(
         )
         end = max([*places.tolist(), *ragged]) + 1
         ragged.clear()
+    if ragged:  # after the last row of the usual length
+        yield (
+            typed_batch(present, batch.slice(0, 0), schema.missing_values),
+            _places(0, 0, ()),
+            ragged,
+        )
 
 
 def _places(start: int, rows: int, ragged: Collection[int]) -> Places:
