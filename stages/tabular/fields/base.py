@@ -15,8 +15,8 @@ from stages.explain import quoted
 
 # What a missing cell is called where it is a level or a column of its own.
 MISSING = "(missing)"
-# How the name of a share starts whose rows are clipped.
-BEYOND = "beyond "
+# How the names of shares start whose rows are clipped.
+BELOW, ABOVE = "below ", "above "
 
 # What becomes of a missing cell, as the report tells it.
 POLICIES = {
@@ -184,13 +184,14 @@ class ReadField(Field):
         """Return (rows,) bool: whose cell, as from `read`, contradicts another of its row."""
         return np.zeros(batch.num_rows, dtype=bool)
 
-    def notable(self, column: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-        """Return masks (rows,) of a column from `read`: what an owner wants to know the share of.
+    def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return masks (rows,) of columns from `read`: what an owner wants to know the share of.
 
-        Those whose name starts with `BEYOND` are clipped.
+        Those whose names start with `BELOW` or `ABOVE` are clipped.
         """
-        missing = column.is_null()
-        return {MISSING: missing.to_numpy(zero_copy_only=False)} if self.policy != "refuse" else {}
+        if self.policy == "refuse":
+            return {}
+        return {MISSING: batch.column(self.name).is_null().to_numpy(zero_copy_only=False)}
 
     def reading(self) -> list[object]:
         """Return what decides what a cell is read as; bounds do not, as clipping comes later."""

@@ -13,7 +13,8 @@ from pydantic import AfterValidator
 
 from stages.explain import quoted
 from stages.tabular.fields.base import (
-    BEYOND,
+    ABOVE,
+    BELOW,
     MISSING,
     POLICIES,
     Declared,
@@ -272,16 +273,14 @@ class DateFeature(Feature, _Date):
         before: npt.NDArray[np.bool_] = days < base
         return before
 
-    def notable(self, column: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-        """Of a date as a number, what is beyond its bounds; time since another needs that too."""
-        shares = super().notable(column)
-        if self.constraints is None:
-            return shares
-        days, bounds = column.to_numpy(zero_copy_only=False), self.bounds
-        return shares | {
-            f"{BEYOND}{self.constraints.minimum}": days < bounds.minimum,
-            f"{BEYOND}{self.constraints.maximum}": days > bounds.maximum,
-        }
+    def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
+        days, *bases = (batch.column(name).to_numpy(zero_copy_only=False) for name in self.inputs)
+        numbers = self._time_since(days, bases[0]) if self.since else days
+        below, above = self.bounds.beyond(numbers).values()
+        ends = self.since or self.constraints
+        assert ends is not None
+        beyond = {f"{BELOW}{ends.minimum}": below, f"{ABOVE}{ends.maximum}": above}
+        return beyond | super().notable(batch)
 
     def describe(self) -> str:
         if self.since:

@@ -107,12 +107,12 @@ class LevelFeature(Feature, Levelled):
             of_level = np.array([[-1], [1]], np.float32)
         return of_level.take(column.indices.to_numpy(), axis=0)
 
-    def notable(self, column: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
+    def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
         """Missing cells, and those that no declared text stands for."""
-        codes = column.indices.fill_null(-1).to_numpy()
+        codes = batch.column(self.name).indices.fill_null(-1).to_numpy()
         declared = len(self.spellings)
         special = {level: codes == code for code, level in enumerate(self.levels)}
-        return super().notable(column) | dict([*special.items()][declared:])
+        return super().notable(batch) | dict([*special.items()][declared:])
 
     def describe(self) -> str:
         return f"{', '.join(self.present)}{POLICIES[self.policy]}"

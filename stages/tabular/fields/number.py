@@ -14,7 +14,8 @@ from pydantic import AfterValidator
 
 from stages.explain import quoted
 from stages.tabular.fields.base import (
-    BEYOND,
+    ABOVE,
+    BELOW,
     MISSING,
     POLICIES,
     Declared,
@@ -46,8 +47,8 @@ class Bounds(Declared):
     def beyond(self, numbers: Array) -> dict[str, npt.NDArray[np.bool_]]:
         """Return masks of the numbers below and above; NaN is neither."""
         return {
-            f"{BEYOND}{self.minimum:.15g}": numbers < self.minimum,
-            f"{BEYOND}{self.maximum:.15g}": numbers > self.maximum,
+            f"{BELOW}{self.minimum:.15g}": numbers < self.minimum,
+            f"{ABOVE}{self.maximum:.15g}": numbers > self.maximum,
         }
 
     @pydantic.model_validator(mode="after")
@@ -162,9 +163,9 @@ class NumberFeature(Feature, _Number):
             blocks.append(np.where(missing, np.float32(0), reached)[:, np.newaxis])
         return np.hstack(blocks)
 
-    def notable(self, column: pa.Array) -> dict[str, npt.NDArray[np.bool_]]:
-        beyond = self.constraints.beyond(column.to_numpy(zero_copy_only=False))
-        return beyond | super().notable(column)
+    def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
+        numbers = batch.column(self.name).to_numpy(zero_copy_only=False)
+        return self.constraints.beyond(numbers) | super().notable(batch)
 
     def describe(self) -> str:
         scale = ", by its logarithm" if self.transform else ""
@@ -186,10 +187,11 @@ class NumberFeature(Feature, _Number):
     @classmethod
     def draft(cls, values: Collection[str]) -> dict[str, Any] | None:
         try:
-            numbers = np.array([float(text) for text in values])
-        except ValueError:
+            numbers = pa.array(values, pa.string()).cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
             return None
-        if not numbers.size or not np.isfinite(numbers).all():
+        codes = any(len(text) > 1 and text.startswith("0") and text.isdigit() for text in values)
+        if codes or not numbers.size or not np.isfinite(numbers).all():
             return None
         whole = bool((numbers == np.rint(numbers)).all())
         if whole and len(numbers) == 2 and np.ptp(numbers) == 1:
@@ -211,8 +213,11 @@ def _round_bounds(low: float, high: float, *, whole: bool) -> tuple[float, float
     step = unit * next(one for one in (1, 2, 5, 10) if one * unit >= tenth * 0.999)
     step = max(step, 1.0) if whole else step
     bounds = math.floor(low / step) * step, math.floor(high / step + 1) * step
-    minimum, maximum = (round(bound, 12) for bound in bounds)
-    return (int(minimum), int(maximum)) if whole else (minimum, maximum)
+    minimum, maximum = (round(float(bound), 12) for bound in bounds)
+    if high in (1, 100) and 0 <= low < high:
+        maximum = high  # a share or a percentage
+    as_written = [int(bound) if bound.is_integer() else bound for bound in (minimum, maximum)]
+    return as_written[0], as_written[1]
 
 
 class NumberValues(Declared):

@@ -58,8 +58,11 @@ class Id(ReadField):
 class Ignored(Field):
     """A column that is there and not read."""
 
-    needs = "An ignored column has a `name` and perhaps a `type`."
+    needs = (
+        "An ignored column has a `name`, which may be empty as in the file, and perhaps a `type`."
+    )
 
+    name: str
     type: str | None = None
     role: Literal["ignored"]
 
