@@ -45,10 +45,9 @@ def draft_schema(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a CSV or Parquet table, but: {error}") from None
     every = {text for name in texts for text in texts[name].unique()}
     missing = sorted({"", *(text for text in every if text.strip().lower() in MISSING)})
-    schema: dict[str, Any] = {"fields": []}
-    for name in texts:
-        has_id = any(field.get("role") == "id" for field in schema["fields"])
-        schema["fields"].append({"name": name, **_declaration(texts[name], missing, has_id)})
+    declared = {name: _declaration(texts[name], missing) for name in texts}
+    _keep_one_id(declared, texts)
+    schema: dict[str, Any] = {"fields": [{"name": name} | declared[name] for name in texts]}
     if missing != [""]:
         schema["missingValues"] = missing
     if delimiter != ",":
@@ -94,7 +93,14 @@ def _read_texts(path: str | Path) -> tuple[str, pd.DataFrame]:
     return delimiter, texts
 
 
-def _declaration(texts: "pd.Series[str]", missing: Collection[str], has_id: bool) -> dict[str, Any]:
+def _keep_one_id(declared: dict[str, dict[str, Any]], texts: pd.DataFrame) -> None:
+    """Ignore all ids but that of which there are fewest: of visits and people, the people."""
+    ids = [name for name, field in declared.items() if field.get("role") == "id"]
+    for name in sorted(ids, key=lambda name: texts[name].nunique())[1:]:
+        declared[name] = IGNORED
+
+
+def _declaration(texts: "pd.Series[str]", missing: Collection[str]) -> dict[str, Any]:
     present = texts[~texts.isin(missing)]
     values = present.unique().tolist()
     drafts = (
@@ -108,7 +114,7 @@ def _declaration(texts: "pd.Series[str]", missing: Collection[str], has_id: bool
     names_rows = declared["type"] in ("integer", "string") and _names_rows(name, present, values)
     if kind is None or names_rows:
         is_id = names_rows and len(present) == len(texts) and not NUMBERS_ROWS.fullmatch(name)
-        return _id(repeated=len(values) < len(texts)) if is_id and not has_id else dict(IGNORED)
+        return _id(repeated=len(values) < len(texts)) if is_id else IGNORED
     if len(present) < len(texts):
         declared["missing"] = choices(kind, "missing")[-1]
         declared["confirm"] = [*declared["confirm"], "missing"]

@@ -204,6 +204,8 @@ def _explanation(mistake: Mistake, content: Any) -> str:
             )
         case ("fields", int(index), str(kind), *place):
             within = replace(mistake, place=tuple(place))
+            if place == ["confirm"]:
+                return f"{_called(content, index)}: {within}."
             return f"{_called(content, index)}: {within}. {KINDS[kind].needs}"
         case _:
             return f"{mistake}."
