@@ -128,7 +128,9 @@ class BooleanLabel(Label, _Boolean):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Such as `died = false` and `died = true`."""
-        return tuple(f"{self.name} = {str(value).lower()}" for value in self.class_values)
+        if self.class_values == (False, True):
+            return tuple(f"{self.name} = {level}" for level in LEVELS)
+        return tuple(f"{self.name} = {value}" for value in self.class_values)
 
     def classes_of(self, column: pa.Array) -> npt.NDArray[np.int64]:
         codes: npt.NDArray[np.int64] = column.indices.to_numpy().astype(np.int64)
