@@ -112,6 +112,12 @@ def test_other_formats_are_declared(tmp_path, form):
         encoded(tmp_path, schema, "seen,y\n2020-03-14,1\n")
 
 
+def test_the_default_of_table_schema_is_iso(tmp_path):
+    text = "seen,y\n2020-03-14,1\n"
+    named = encoded(tmp_path, schema_of(tmp_path, {**SEEN, "format": "default"}), text)
+    assert named.tolist() == encoded(tmp_path, schema_of(tmp_path, SEEN), text).tolist()
+
+
 days = st.dates(date(1900, 1, 1), date(2100, 12, 31))
 
 

@@ -43,8 +43,10 @@ FORMATS = (
 EXAMPLES = (datetime(1935, 12, 31), datetime(2024, 3, 14, 15, 30))
 
 
-def _whole_day(form: str) -> str:
-    """Refuse a format that leaves out a part of the date, or the century."""
+def _whole_day(form: str) -> str | None:
+    """Refuse a format that leaves out a part of the date, or the century; `default` is ISO 8601."""
+    if form == "default":
+        return None
     try:
         same = all(
             datetime.strptime(one.strftime(form), form).date() == one.date() for one in EXAMPLES
