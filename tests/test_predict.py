@@ -21,6 +21,7 @@ from stages.errors import UserError
 from stages.model.files import save_model
 from stages.model.perceptron import CHUNK_ROWS, Architecture, predict_logits
 from stages.predict import load
+from stages.tabular import reader
 from stages.tabular.encode import labels
 from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
@@ -344,6 +345,35 @@ def test_rows_that_cannot_be_read_are_skipped_with_the_reason(model, tmp_path, p
     # Without the word it is refused, and names each kind of fault.
     message = predict("--model", model, path, expect=1)
     assert "Expected 6 columns" in message
+
+
+@pytest.mark.parametrize("block", [700, 5000, 1 << 20])
+def test_each_row_has_one_answer_or_reason_whatever_the_blocks(
+    classifier, tmp_path, monkeypatch, block
+):
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", block)
+    header, *rows = SAMPLE.read_text().splitlines()
+    source = np.random.default_rng(0)
+    spoilt: list[str] = []
+    bad: dict[int, str] = {}
+    for row in rows:
+        if source.random() < 0.1:
+            bad[len(spoilt)] = "The row has 2 cells instead of 7."
+            spoilt.append("1,2")
+        if source.random() < 0.05:
+            bad[len(spoilt)] = "`age` is 'old'. Write numbers"
+            spoilt.append("old" + row[2:])
+        spoilt.append(row)
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join([header, *spoilt, "1,2"]))
+    bad[len(spoilt)] = "The row has 2 cells instead of 7."
+    found = pa.concat_tables(classifier.tables(path, on_error="skip")).to_pandas()
+    assert len(found) == len(spoilt) + 1
+    assert np.flatnonzero(found["error"].notna()).tolist() == [*bad]
+    assert all(found["error"][place].startswith(why) for place, why in bad.items())
+    expected = np.concatenate([scored for _, scored in classifier.stream(SAMPLE)])
+    answered = found[found["error"].isna()][classifier.classes_]
+    assert answered.to_numpy().tobytes() == expected.tobytes()
 
 
 def test_a_file_without_bad_rows_ends_well(model):

@@ -123,7 +123,7 @@ def _declaration(texts: "pd.Series[str]", missing: Collection[str]) -> dict[str,
 
 def _names_rows(name: str, present: "pd.Series[str]", values: Collection[str]) -> bool:
     """Whether a column's values seem to be of rows or people, and not of anything about them."""
-    lengths = {len(value) for value in values if value.isdigit()}
+    lengths = {len(value) if value.isdigit() else 0 for value in values}
     numbered = len(lengths) == 1 and min(lengths) >= DIGITS_OF_A_NUMBER
     named = NAMES_ROWS.fullmatch(name) or numbered or len(values) == len(present)
     return bool(named) and len(values) >= FEWEST_NAMES

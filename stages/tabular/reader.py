@@ -116,23 +116,17 @@ def read_what_fits(
                 reasons.setdefault(row, []).append(told)
         good = np.setdiff1d(np.arange(batch.num_rows), [*reasons]).astype(np.int64)
         why = {int(places[row]): " ".join(told) for row, told in reasons.items()}
-        yield (
-            typed_batch(present, batch.take(pa.array(good)), schema.missing_values),
-            places[good],
-            why | ragged,
-        )
-        end = max([*places.tolist(), *ragged]) + 1
-        ragged.clear()
+        end = int(places[-1]) + 1 if batch.num_rows else end
+        # The file is parsed ahead, so that some of the ragged rows may belong to later batches.
+        why |= {place: ragged.pop(place) for place in sorted(ragged) if place < end}
+        typed = typed_batch(present, batch.take(pa.array(good)), schema.missing_values)
+        yield typed, places[good], why
     if ragged:  # after the last row of the usual length
-        yield (
-            typed_batch(present, batch.slice(0, 0), schema.missing_values),
-            _places(0, 0, ()),
-            ragged,
-        )
+        yield typed.slice(0, 0), places[:0], ragged
 
 
 def _places(start: int, rows: int, ragged: Collection[int]) -> Places:
-    """(rows,) int64, the places from `start` on that are not those of `ragged` rows."""
+    """(rows,) int64, the first places from `start` on that are not those of `ragged` rows."""
     places = np.arange(start, start + rows + len(ragged))
     return np.setdiff1d(places, [*ragged]).astype(np.int64)[:rows]
 
