@@ -9,7 +9,8 @@ no label, and what they hold is never stored.
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -19,10 +20,12 @@ from threadpoolctl import threadpool_limits
 from stages.commands import new_parser, run
 from stages.errors import UserError
 from stages.files import whole_file
-from stages.model.classifier import Classifier, load
+from stages.model.classifier import Classifier, OnError, load
 from stages.tabular.reader import PARQUET, Source
 
 __all__ = ["Classifier", "load"]
+
+SOME_UNANSWERED = 3
 
 
 def main() -> None:
@@ -32,27 +35,43 @@ def main() -> None:
         "--model", default="models/classifier", help="folder of it (default: %(default)s)"
     )
     parser.add_argument("--output", help="CSV or Parquet file to write; without it, CSV is printed")
+    parser.add_argument(
+        "--on-error",
+        choices=get_args(OnError),
+        default="stop",
+        help="what to do about rows that cannot be read: stop, or skip them, which gives the "
+        "reason in the column `error` instead of an answer and ends with status 3",
+    )
     arguments = parser.parse_args()
     threadpool_limits(1)  # more threads hurt on a busy machine
     source: Source = sys.stdin.buffer if arguments.table == "-" else arguments.table
-    tables = load(arguments.model).tables(source)
+    tables = load(arguments.model).tables(source, on_error=arguments.on_error)
     output: str | None = arguments.output
     if not output:
-        _write(tables, sys.stdout.buffer, arrow_csv.CSVWriter)
+        rows, answered = _write(tables, sys.stdout.buffer, arrow_csv.CSVWriter)
     elif output.endswith(".gz"):
         raise UserError("--output: compressed files are not written. Name a .csv or .parquet.")
     else:
         writer = parquet.ParquetWriter if output.endswith(PARQUET) else arrow_csv.CSVWriter
         with whole_file(output) as scratch:
-            _write(tables, str(scratch), writer)
+            rows, answered = _write(tables, str(scratch), writer)
+    if answered < rows:
+        sys.stdout.flush()
+        told = f"{rows - answered} of {rows} rows could not be read and have no answer; why not,"
+        print(told, "their column `error` says.", file=sys.stderr)
+        raise SystemExit(SOME_UNANSWERED)
 
 
-def _write(tables: Iterator[pa.Table], sink: Any, open_writer: Any) -> None:
+def _write(tables: Iterator[pa.Table], sink: Any, open_writer: Any) -> tuple[int, int]:
+    """Write tables and return how many rows there are, and how many have an answer."""
     first = next(tables)  # a table without rows has been refused by now
+    rows = answered = 0
     with open_writer(sink, first.schema) as writer:
-        writer.write(first)
-        for table in tables:
+        for table in chain([first], tables):
             writer.write(table)
+            rows += table.num_rows
+            answered += table.num_rows - table.column("label").null_count
+    return rows, answered
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 book, a synthetic sample, last year's open data. `check` prints all problems of the table at once.
 """
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -12,17 +11,18 @@ from pathlib import Path
 from stages.commands import new_parser, run
 from stages.errors import UserError
 from stages.params import load_params
-from stages.tabular.draft import draft_schema
+from stages.tabular.draft import as_text, draft_schema
+from stages.tabular.look import owners_look
 from stages.tabular.people import count_people
 from stages.tabular.reader import find_problems
 from stages.tabular.schema import Schema
 
 NEXT = """\
 {count} fields drafted. Before the pipeline takes it:
-1. give the field to predict "role": "label", with a "threshold" if it is a number, and drop its
-   bounds; mark ids and columns to ignore in the same way;
-2. correct each guess from what you know of the field, not from private rows, and remove its
-   "confirm"."""
+1. give the field to predict "role": "label" in the place of its bounds, with a "threshold" (or
+   "thresholds" between bands) if it is a number of more than a few values;
+2. look at each guess, which its line "confirm" names: correct it from what you know of the field,
+   not from private rows, and remove the line."""
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def _draft(arguments: Namespace) -> None:
             "sample) and say so with --public; never the private table."
         )
     schema = draft_schema(arguments.table)
-    print(json.dumps(schema, indent=2, ensure_ascii=False))
+    print(as_text(schema))
     print(NEXT.format(count=len(schema["fields"])), file=sys.stderr)
 
 
@@ -66,13 +66,11 @@ def _check(arguments: Namespace) -> None:
         print(*problems, sep="\n")
         raise UserError(f"{table}: of {rows} rows, some have cells that do not fit the schema.")
     used = count_people(table, schema, params.split_seed)
-    size = used * (1 - params.test_fraction)
-    off = f"{abs(params.train_size / size - 1):.0%} off" if params.train_size else "not declared"
-    print(
-        f"{table}: all {rows} rows fit the schema, and {used} of them are used.\n"
-        f"For the owner's eyes only: about {size:.0f} are for training; `train_size` is {off}. It "
-        "is published: choose a round number that you could have named without counting."
-    )
+    print(f"{table}: all rows fit the schema.")
+    if sys.stdout.isatty():
+        print(owners_look(table, schema, used * (1 - params.test_fraction), params.train_size))
+    else:
+        print("What they hold is told at a terminal only, for the owner's eyes.")
 
 
 if __name__ == "__main__":

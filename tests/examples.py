@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_diabetes
 
 SCHEMAS = Path(__file__).parent / "examples"
 
@@ -23,6 +23,13 @@ def write_breast_cancer(path):
     }
     columns["diagnosis"] = np.array(["malignant", "benign"])[data.target]
     arrow_csv.write_csv(pa.table(columns), path)
+
+
+def write_diabetes(path):
+    """Write the diabetes table: 442 patients, and how far the disease got within a year."""
+    data = load_diabetes(scaled=False)
+    columns = dict(zip(data.feature_names, data.data.T, strict=True))
+    arrow_csv.write_csv(pa.table(columns | {"progression": data.target}), path)
 
 
 def clinic(patients=1500, seed=0):

@@ -1,22 +1,29 @@
 """Predicting new rows, from Python and from the command line."""
 
+import csv
 import io
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from sklearn.metrics import accuracy_score
 
 from stages.errors import UserError
 from stages.model.files import save_model
 from stages.model.perceptron import CHUNK_ROWS, Architecture, predict_logits
 from stages.predict import load
+from stages.tabular import reader
+from stages.tabular.encode import labels
+from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
 from stages.training.network import as_arrays, build_network
 from tests.conftest import ROOT, reseal
@@ -74,6 +81,68 @@ def test_python_gives_scikit_learns_shape(classifier, patients):
     assert classifier.classes_.tolist() == ["charges ≤ 15000", "charges > 15000"]
     most = classifier.classes_[probabilities.argmax(axis=1)]
     assert classifier.predict(patients).tolist() == most.tolist()
+
+
+LABELS: dict[str, tuple[dict[str, Any], Any]] = {
+    "texts": ({"type": "string", "constraints": {"enum": ["low", "high", "mid"]}}, "low high mid"),
+    "one of two texts": (
+        {"type": "string", "constraints": {"enum": ["<=50K", ">50K"]}, "category": "<=50K"},
+        "<=50K >50K",
+    ),
+    "0 and 1": ({"type": "integer"}, [0, 1]),
+    "0.0 and 1.0": ({"type": "number"}, [0.0, 1.0]),
+    "stages": ({"type": "integer", "constraints": {"enum": [1, 2, 4]}}, [1, 2, 4]),
+    "truth values": ({"type": "boolean"}, [False, True]),
+    "truth values as numbers": ({"type": "boolean"}, [0, 1]),
+    "truth values as codes": (
+        {"type": "boolean", "trueValues": ["2"], "falseValues": ["1"]},
+        [1, 2],
+    ),
+    "truth values as texts": (
+        {"type": "boolean", "trueValues": ["yes"], "falseValues": ["no"]},
+        "no yes",
+    ),
+}
+NUMBER = {"name": "x", "type": "number", "constraints": {"minimum": -1, "maximum": 1}}
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_scikit_learns_accuracy_of_the_predictions_is_the_accuracy(tmp_path, label):
+    declared, values = LABELS[label]
+    values = values.split() if isinstance(values, str) else values
+    schema = schema_of(tmp_path, NUMBER, {"name": "y", "role": "label", **declared})
+    classifier = load(save_untrained(tmp_path / "model", schema))
+    source = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": source.uniform(-1, 1, 300), "y": source.choice(values, 300)})
+    predicted = classifier.predict(frame)
+    right = classifier.predict_proba(frame).argmax(axis=1) == np.concatenate(
+        [labels(batch, schema) for batch in read_batches(pa.table(frame), schema)]
+    )
+    assert 0 < accuracy_score(frame["y"], predicted) == right.mean() < 1
+    assert set(predicted.tolist()) <= set(frame["y"].tolist())
+    np.testing.assert_array_equal(classifier.true_classes(frame), frame["y"])
+    assert classifier.predict_frame(frame)["label"].tolist() == predicted.tolist()
+
+
+@pytest.mark.parametrize(
+    ("declared", "names"),
+    [
+        ({"threshold": 0}, ["y ≤ 0", "y > 0"]),
+        ({"thresholds": [-0.5, 0.5]}, ["y ≤ -0.5", "-0.5 < y ≤ 0.5", "y > 0.5"]),
+        ({"thresholds": [-0.5, 0.5], "bands": ["low", "mid", "high"]}, ["low", "mid", "high"]),
+    ],
+)
+def test_bands_are_predicted_by_name_and_the_true_ones_are_at_hand(tmp_path, declared, names):
+    schema = schema_of(
+        tmp_path, NUMBER, {"name": "y", "type": "number", "role": "label", **declared}
+    )
+    classifier = load(save_untrained(tmp_path / "model", schema))
+    source = np.random.default_rng(0)
+    frame = pd.DataFrame({name: source.uniform(-1, 1, 300) for name in "xy"})
+    true, predicted = classifier.true_classes(frame), classifier.predict(frame)
+    assert classifier.classes_.tolist() == names
+    assert set(true) == set(names) >= set(predicted)
+    assert 0 < accuracy_score(true, predicted) == (true == predicted).mean() < 1
 
 
 def test_columns_of_python_objects_will_do(classifier, patients):
@@ -207,6 +276,134 @@ def test_products_of_other_sizes_would_fail_the_test_above(classifier):
     _, together = classifier.model.forward(features)
     alone = [classifier.model.forward(features[row : row + 1])[1][0] for row in range(1000)]
     assert np.array(alone).tobytes() != together.tobytes()
+
+
+# --- rows that cannot be read ---------------------------------------------------------------
+
+
+def test_a_frames_bad_rows_are_named_by_kind_and_not_to_be_mended_in_the_schema(
+    classifier, patients
+):
+    frame = patients.to_pandas()
+    frame["age"] = frame["age"].astype(object)
+    frame["age"] = frame["age"].astype(str)
+    frame.loc[3, "age"], frame.loc[7, "sex"], frame.loc[9, "bmi"] = "old", None, np.inf
+    with pytest.raises(UserError) as caught:
+        classifier.predict_proba(frame)
+    message = str(caught.value)
+    for words in (
+        "column `age`: expected a whole number, but found\n  row 3: 'old'\n",
+        "column `sex`: expected one of `female`, `male`, but found\n  row 7: nothing\n",
+        "column `bmi`: expected a number, but found\n  row 9: 'inf'\n",
+    ):
+        assert words in message
+    assert "schema" not in message
+    assert "line" not in message
+    with pytest.raises(UserError) as caught:
+        classifier.predict_proba(frame.assign(name="Ann"))
+    assert str(caught.value).endswith(
+        "column 'name' is not in the schema\nRename, add or remove columns."
+    )
+
+
+BAD_ROWS = {
+    "an unknown text": (
+        b"19,female,27.9,0,perhaps,southwest",
+        "`smoker` is 'perhaps'. Correct the",
+    ),
+    "no number": (b"old,female,27.9,0,no,southwest", "`age` is 'old'. Write numbers with"),
+    "two faults": (b"old,x,27.9,0,no,southwest", "`sex` is 'x'. Correct the cells."),
+    "nothing": (b"19,female,,0,no,southwest", "`bmi` is ''. Missing values are not accepted here"),
+    "short": (b"19,female", "The row has 2 cells instead of 6."),
+    "long": (b"19,female,27.9,0,no,southwest,more", "The row has 7 cells instead of 6."),
+}
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_rows_that_cannot_be_read_are_skipped_with_the_reason(model, tmp_path, place):
+    header, *rows = SAMPLE.read_bytes().splitlines()
+    rows = [row.rpartition(b",")[0] for row in rows]
+    header = header.rpartition(b",")[0]
+    at = {"first": 0, "middle": 600, "last": len(rows)}[place]
+    bad = [row for row, _ in BAD_ROWS.values()]
+    expected = predict("--model", model, "-", stdin=b"\n".join([header, *rows]))
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    path.write_bytes(b"\n".join([header, *rows[:at], *bad, *rows[at:]]))
+    told = predict("--model", model, path, "--on-error", "skip", "--output", out, expect=3)
+    assert told == (
+        "6 of 1344 rows could not be read and have no answer; why not, their column `error` says.\n"
+    )
+    header, *lines = out.read_text().splitlines()
+    assert header.endswith(',"error"')
+    found = list(csv.reader(lines))
+    for row, (_, says) in zip(found[at : at + len(bad)], BAD_ROWS.values(), strict=True):
+        assert row[:-1] == [""] * 4
+        assert says in row[-1]
+        assert "schema" not in row[-1]
+    answered = [line.removesuffix(",") for line in [*lines[:at], *lines[at + len(bad) :]]]
+    assert answered == expected.decode().splitlines()[1:]
+    # Without the word it is refused, and names each kind of fault.
+    message = predict("--model", model, path, expect=1)
+    assert "Expected 6 columns" in message
+
+
+@pytest.mark.parametrize("block", [700, 5000, 1 << 20])
+def test_each_row_has_one_answer_or_reason_whatever_the_blocks(
+    classifier, tmp_path, monkeypatch, block
+):
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", block)
+    header, *rows = SAMPLE.read_text().splitlines()
+    source = np.random.default_rng(0)
+    spoilt: list[str] = []
+    bad: dict[int, str] = {}
+    for row in rows:
+        if source.random() < 0.1:
+            bad[len(spoilt)] = "The row has 2 cells instead of 7."
+            spoilt.append("1,2")
+        if source.random() < 0.05:
+            bad[len(spoilt)] = "`age` is 'old'. Write numbers"
+            spoilt.append("old" + row[2:])
+        spoilt.append(row)
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join([header, *spoilt, "1,2"]))
+    bad[len(spoilt)] = "The row has 2 cells instead of 7."
+    found = pa.concat_tables(classifier.tables(path, on_error="skip")).to_pandas()
+    assert len(found) == len(spoilt) + 1
+    assert np.flatnonzero(found["error"].notna()).tolist() == [*bad]
+    assert all(found["error"][place].startswith(why) for place, why in bad.items())
+    expected = np.concatenate([scored for _, scored in classifier.stream(SAMPLE)])
+    answered = found[found["error"].isna()][classifier.classes_]
+    assert answered.to_numpy().tobytes() == expected.tobytes()
+
+
+def test_a_file_without_bad_rows_ends_well(model):
+    printed = predict("--model", model, SAMPLE, "--on-error", "skip")
+    assert printed.splitlines()[0].endswith(b',"error"')
+
+
+def test_of_100_000_rows_the_others_are_scored_to_the_bit(classifier, patients, tmp_path):
+    frame = pa.concat_tables([patients] * 75).slice(0, 100_000).to_pandas().astype(str)
+    bad = np.random.default_rng(0).choice(len(frame), 1000, replace=False)
+    spoilt = frame.copy()
+    spoilt.iloc[bad[:500], 0] = "old"
+    spoilt.iloc[bad[400:], 4] = "perhaps"
+    path = tmp_path / "rows.csv"
+    spoilt.to_csv(path, index=False)
+    found = pa.concat_tables(classifier.tables(path, on_error="skip")).to_pandas()
+    assert np.flatnonzero(found["label"].isna()).tolist() == sorted(bad)
+    assert np.flatnonzero(found["error"].notna()).tolist() == sorted(bad)
+    good = np.setdiff1d(np.arange(100_000), bad)
+    expected = classifier.predict_proba(frame.iloc[good])
+    assert found[classifier.classes_].to_numpy()[good].tobytes() == expected.tobytes()
+
+
+def test_python_skips_rows_too(classifier, patients):
+    frame = patients.to_pandas().astype(str)
+    frame.index = frame.index + 5
+    frame.loc[7, "age"] = "old"
+    found = classifier.predict_frame(frame, on_error="skip")
+    assert found.index[found["label"].isna()].tolist() == [7]
+    assert found.loc[7, "error"].startswith("`age` is 'old'. Write numbers")
 
 
 # --- the model's files ----------------------------------------------------------------------

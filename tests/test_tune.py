@@ -29,6 +29,7 @@ SAMPLE_TABLE = Prepared(
     groups={},
     unit="row",
     scaled=tuple(SAMPLE_SCHEMA_READ.scaled),
+    ordered=False,
     source=Source("patients.csv", "abc", "a split"),
     schema_text=SAMPLE_SCHEMA_READ.to_json(),
 )

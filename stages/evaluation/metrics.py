@@ -50,11 +50,15 @@ def count_rows(
     return table
 
 
-def all_metrics(table: Table) -> dict[str, Values]:
+def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
     """Return every metric of a table (…, classes, classes, BINS), each of shape (…).
 
     With two classes precision, recall, F1 and ROC AUC are those of class 1; with more, precision,
     recall and F1 are means over classes. A metric whose denominator is empty is 0.
+
+    Args:
+        table: the counts.
+        ordered: whether the classes are bands; then `within_one_band` is a metric too.
     """
     confusion = table.sum(axis=-1)
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -67,6 +71,8 @@ def all_metrics(table: Table) -> dict[str, Values]:
         "loss": _ratio((table * _bin_losses()).sum(axis=(-1, -2, -3)), rows),
         "balanced_accuracy": recalls.mean(axis=-1),
     }
+    if ordered:
+        metrics["within_one_band"] = within_one_band(table)
     if table.shape[-3] == 2:
         return metrics | {
             "precision": precisions[..., 1],
@@ -81,9 +87,17 @@ def all_metrics(table: Table) -> dict[str, Values]:
     }
 
 
-def metrics_of(table: Table) -> dict[str, float]:
+def within_one_band(table: Table) -> Values:
+    """Return the share (…) of rows that are predicted as their own band or one beside it."""
+    confusion = table.sum(axis=-1)
+    label, predicted = np.indices(confusion.shape[-2:])
+    near = (confusion * (abs(label - predicted) <= 1)).sum(axis=(-1, -2))
+    return _ratio(near, confusion.sum(axis=(-1, -2)))
+
+
+def metrics_of(table: Table, *, ordered: bool = False) -> dict[str, float]:
     """Return every metric of one table (classes, classes, BINS)."""
-    return {name: float(value) for name, value in all_metrics(table).items()}
+    return {name: float(value) for name, value in all_metrics(table, ordered=ordered).items()}
 
 
 def group_metrics(groups: Table) -> dict[str, Values]:
@@ -129,7 +143,7 @@ def calibration_curve(table: Table) -> tuple[Values, Values]:
     return _ratio(histogram[..., 1, :], rows), rows
 
 
-def intervals(table: Table, redraws: Table) -> dict[str, float]:
+def intervals(table: Table, redraws: Table, *, ordered: bool = False) -> dict[str, float]:
     """Return ± of each metric: with chance 0.95 the exact figure lies that near the released one.
 
     Two things part them: the noise, measured by adding it once more, and the bins, which hide the
@@ -138,14 +152,15 @@ def intervals(table: Table, redraws: Table) -> dict[str, float]:
     Args:
         table: (classes, classes, BINS) as released.
         redraws: (draws, classes, classes, BINS) copies with noise added once more.
+        ordered: whether the classes are bands.
     """
-    moved = all_metrics(redraws)
+    moved = all_metrics(redraws, ordered=ordered)
     hidden = _hidden_by_bins(table)
     return {
         name: math.hypot(
             float(np.quantile(np.abs(moved[name] - value), 0.95)), 1.96 * hidden.get(name, 0.0)
         )
-        for name, value in all_metrics(table).items()
+        for name, value in all_metrics(table, ordered=ordered).items()
     }
 
 

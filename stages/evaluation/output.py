@@ -71,7 +71,9 @@ def released(
     for name, group in groups.items():
         moved = mechanism.redraw_groups(group, REDRAWS, source)
         rows += group_rows(name, prepared.groups[name], group, moved)
-    return Evaluated(table, rows, metrics_of(table), intervals(table, redraws))
+    ordered = prepared.ordered
+    figures, off = metrics_of(table, ordered=ordered), intervals(table, redraws, ordered=ordered)
+    return Evaluated(table, rows, figures, off)
 
 
 def exact(counted: Counted, model: Model, prepared: Prepared) -> Evaluated:
@@ -81,7 +83,7 @@ def exact(counted: Counted, model: Model, prepared: Prepared) -> Evaluated:
     table = counted.table.astype(np.float64)
     features, labels = prepared.test
     probabilities = np.concatenate(list(predict_probabilities(model, features)))
-    figures = metrics_of(table)
+    figures = metrics_of(table, ordered=prepared.ordered)
     figures["loss"] = float(log_loss(labels, probabilities, labels=range(len(table))))
     if len(table) == 2:
         figures["roc_auc"] = float(roc_auc_score(labels, probabilities[:, 1]))

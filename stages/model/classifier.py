@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,15 @@ import pyarrow as pa
 from stages.errors import UserError
 from stages.model.files import GET_ANOTHER, load_model
 from stages.model.perceptron import Model, predict_probabilities
-from stages.tabular.encode import encode
-from stages.tabular.reader import Source, read_batches
+from stages.tabular.encode import encode, labels
+from stages.tabular.reader import Source, read_batches, read_what_fits
 from stages.tabular.schema import Schema
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# What becomes of rows that cannot be read.
+OnError: TypeAlias = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -38,45 +41,77 @@ class Classifier:
     schema: Schema
 
     @property
-    def classes_(self) -> npt.NDArray[np.str_]:
-        """Names of the classes, in the order of the columns of `predict_proba`."""
-        return np.array(self.schema.class_names)
+    def classes_(self) -> npt.NDArray[Any]:
+        """What `predict` calls the classes, in the order of the columns of `predict_proba`.
+
+        They are the label's own values: texts, numbers or truth values as the table has them. Of a
+        label that is cut into bands, or in one text and the others, they are the bands' names.
+        """
+        return np.array(self.schema.label.class_values)
 
     def predict_proba(self, frame: Any) -> npt.NDArray[np.float64]:
         """Return the probabilities (rows, classes)."""
         return np.concatenate([scored for _, scored in self.stream(_table(frame))])
 
-    def predict(self, frame: Any) -> npt.NDArray[np.str_]:
-        """Return the most probable class (rows,) of each row."""
+    def predict(self, frame: Any) -> npt.NDArray[Any]:
+        """Return the most probable class (rows,) of each row, one of `classes_`."""
         return self.classes_[self.predict_proba(frame).argmax(axis=1)]
 
-    def predict_frame(self, frame: Any) -> pd.DataFrame:
+    def true_classes(self, frame: Any) -> npt.NDArray[Any]:
+        """Return the class (rows,) that the label in the frame puts each row in, as `predict` does.
+
+        That is the label's column itself, but for bands, and for a text against the others.
+        """
+        label = self.schema.label
+        alone = self.schema.model_copy(update={"fields": (label,)})
+        batches = read_batches(_table(frame).select([label.name]), alone)
+        return self.classes_[np.concatenate([labels(batch, alone) for batch in batches])]
+
+    def predict_frame(self, frame: Any, *, on_error: OnError = "stop") -> pd.DataFrame:
         """Return what `tables` gives as one DataFrame, with the index of a pandas DataFrame."""
-        predicted = pa.concat_tables(self.tables(_table(frame))).to_pandas()
+        predicted = pa.concat_tables(self.tables(_table(frame), on_error=on_error)).to_pandas()
         return predicted.set_index(frame.index) if _is_pandas(frame) else predicted
 
-    def tables(self, source: Source) -> Iterator[pa.Table]:
-        """Yield, a batch at a time, the id if there is one, label, its probability, all of them."""
-        names = self.classes_
-        for batch, probabilities in self.stream(source):
-            columns: dict[str, Any] = {}
-            if self.schema.id and self.schema.id.name in batch.schema.names:
-                columns[self.schema.id.name] = batch.column(self.schema.id.name)
-            columns["label"] = pa.array(names[probabilities.argmax(axis=1)].tolist())
-            columns["probability"] = probabilities.max(axis=1)
-            columns |= dict(zip(names.tolist(), probabilities.T, strict=True))
-            yield pa.table(columns)
+    def tables(self, source: Source, *, on_error: OnError = "stop") -> Iterator[pa.Table]:
+        """Yield, a batch at a time, the id if there is one, label, its probability, all of them.
+
+        Args:
+            source: the rows.
+            on_error: `stop` raises a UserError if any row cannot be read; `skip` gives such a row
+                no answer, and the reason in a last column, `error`.
+        """
+        if on_error == "stop":
+            for batch, probabilities in self.stream(source):
+                yield self._answers(batch, probabilities)
+            return
+        for batch, places, reasons in read_what_fits(source, self.schema):
+            yield _among(self._answers(batch, self._score(batch)), places.tolist(), reasons)
 
     def stream(self, source: Source) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]:
         """Yield the rows of a table, as read, and their probabilities, a batch at a time."""
         for batch in read_batches(source, self.schema, scoring=True):
-            features = encode(batch, self.schema)
-            probabilities = np.concatenate(list(predict_probabilities(self.model, features)))
-            if not np.isfinite(probabilities).all():
-                raise UserError(
-                    "the model's answers are no numbers: its weights overflow. Use another model."
-                )
-            yield batch, probabilities
+            yield batch, self._score(batch)
+
+    def _score(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
+        """(rows, classes) probabilities."""
+        if not batch.num_rows:
+            return np.zeros((0, len(self.schema.class_names)))
+        features = encode(batch, self.schema)
+        probabilities = np.concatenate(list(predict_probabilities(self.model, features)))
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                "the model's answers are no numbers: its weights overflow. Use another model."
+            )
+        return probabilities
+
+    def _answers(self, batch: pa.RecordBatch, probabilities: npt.NDArray[np.float64]) -> pa.Table:
+        columns: dict[str, Any] = {}
+        if self.schema.id and self.schema.id.name in batch.schema.names:
+            columns[self.schema.id.name] = batch.column(self.schema.id.name)
+        columns["label"] = pa.array(self.classes_).take(pa.array(probabilities.argmax(axis=1)))
+        columns["probability"] = probabilities.max(axis=1, initial=0)
+        columns |= dict(zip(self.schema.class_names, probabilities.T, strict=True))
+        return pa.table(columns)
 
 
 def load(folder: str | Path) -> Classifier:
@@ -93,6 +128,15 @@ def load(folder: str | Path) -> Classifier:
             f"differ. {GET_ANOTHER}"
         )
     return Classifier(model, schema)
+
+
+def _among(answers: pa.Table, places: list[int], reasons: Mapping[int, str]) -> pa.Table:
+    """Return the answers in the order of their places, and between them rows that have none."""
+    answer_at = {place: number for number, place in enumerate(places)}
+    everywhere = sorted([*places, *reasons])
+    taken = answers.take(pa.array([answer_at.get(place) for place in everywhere], pa.int64()))
+    why = pa.array([reasons.get(place) for place in everywhere], pa.string())
+    return taken.append_column("error", why)
 
 
 def _is_pandas(frame: Any) -> bool:

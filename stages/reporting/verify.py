@@ -126,7 +126,7 @@ def mixtures(run: Run, model: Path) -> Iterator[str]:
     ends = {name: ending(run.epochs, name)[0] for name in ("loss", "accuracy")}
     if ends != {"loss": train.loss, "accuracy": train.accuracy}:
         yield "plots/training.csv does not end with the figures of metrics/train.json"
-    counted = metrics_of(run.table).items()
+    counted = metrics_of(run.table, ordered=run.schema.label.ordered).items()
     if any(abs(value - test.figures[name]) > ROUNDED_TABLE for name, value in counted):
         yield "plots/test_counts.csv does not have the figures of metrics/evaluate.json"
     everyone = run.groups[0]

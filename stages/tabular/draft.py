@@ -1,22 +1,33 @@
 """Write a first schema from a table that its owner declares public; every guess is marked."""
 
 import csv
-import math
+import json
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from stages.errors import UserError
+from stages.explain import quoted
+from stages.tabular.fields import KINDS, Feature, choices
 from stages.tabular.problems import DELIMITERS
 from stages.tabular.reader import PARQUET
 
-# More different texts than this are no vocabulary.
-MOST_VALUES = 50
-# What people write into empty cells.
-MISSING_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-", ".")
+# What people write into empty cells, in any case.
+MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "missing", "?", "-", ".")
+
+# Fewer different values than this name no rows.
+FEWEST_NAMES = 50
+# The names of columns that number rows, and the last words of those that name them.
+NUMBERS_ROWS = re.compile(r"|unnamed: 0|rownames?|row|index", re.IGNORECASE)
+NAMES_ROWS = re.compile(r"(.*[\W_])?(id|pid|mrn|nr|key|patient|subject|person|case)", re.IGNORECASE)
+# Whole numbers of so many digits, all of one length, are those of people or cases.
+DIGITS_OF_A_NUMBER = 5
+
+IGNORED = {"confirm": ["role"], "role": "ignored"}
 
 
 def draft_schema(path: str | Path) -> dict[str, Any]:
@@ -32,59 +43,93 @@ def draft_schema(path: str | Path) -> dict[str, Any]:
         delimiter, texts = _read_texts(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path}: expected a CSV or Parquet table, but: {error}") from None
-    missing = [text for text in MISSING_VALUES if (texts == text).any(axis=None)]
-    schema: dict[str, Any] = {"fields": [_field(texts[name], missing) for name in texts]}
-    if missing not in ([], [""]):
+    every = {text for name in texts for text in texts[name].unique()}
+    missing = sorted({"", *(text for text in every if text.strip().lower() in MISSING)})
+    declared = {name: _declaration(texts[name], missing) for name in texts}
+    _keep_one_id(declared, texts)
+    schema: dict[str, Any] = {"fields": [{"name": name} | declared[name] for name in texts]}
+    if missing != [""]:
         schema["missingValues"] = missing
     if delimiter != ",":
         schema["dialect"] = {"delimiter": delimiter}
     return schema
 
 
+def as_text(schema: Mapping[str, Any]) -> str:
+    """Return a schema as JSON with one key of a field on a line, so that a guess is one line."""
+    fields = ",\n".join(
+        "    {\n" + ",\n".join(f"      {line}" for line in _lines(field)) + "\n    }"
+        for field in schema["fields"]
+    )
+    rest = {key: value for key, value in schema.items() if key != "fields"}
+    return (
+        ",\n".join([f'{{\n  "fields": [\n{fields}\n  ]', *(f"  {x}" for x in _lines(rest))]) + "\n}"
+    )
+
+
+def _lines(content: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in content.items()
+    ]
+
+
 def _read_texts(path: str | Path) -> tuple[str, pd.DataFrame]:
     """Return the delimiter and all columns as text, an empty cell as an empty text."""
     if str(path).endswith(PARQUET):
-        frame = pd.read_parquet(path, dtype_backend="pyarrow")
-        return ",", frame.astype("string").fillna("")
+        texts = pd.read_parquet(path, dtype_backend="pyarrow").astype("string").fillna("")
+        return ",", texts.replace(r"[ T]00:00:00(\.0+)?$", "", regex=True)  # of dates
     with pa.input_stream(path) as file:
         start = file.read(1 << 16).decode("utf-8", "replace")
     try:
         delimiter = csv.Sniffer().sniff(start, DELIMITERS).delimiter
     except csv.Error:  # a single column
         delimiter = ","
-    return delimiter, pd.read_csv(path, sep=delimiter, dtype="string", keep_default_na=False)
+    # Without a header, because pandas would give unnamed and repeated columns other names.
+    cells = pd.read_csv(path, sep=delimiter, header=None, dtype="string", keep_default_na=False)
+    texts = cells[1:].set_axis(cells.iloc[0].tolist(), axis=1)
+    if twice := texts.columns[texts.columns.duplicated()].tolist():
+        raise ValueError(f"{quoted(twice)} is the name of more than one column. Rename them")
+    return delimiter, texts
 
 
-def _field(texts: "pd.Series[str]", missing: list[str]) -> dict[str, Any]:
+def _keep_one_id(declared: dict[str, dict[str, Any]], texts: pd.DataFrame) -> None:
+    """Ignore all ids but that of which there are fewest: of visits and people, the people."""
+    ids = [name for name, field in declared.items() if field.get("role") == "id"]
+    for name in sorted(ids, key=lambda name: texts[name].nunique())[1:]:
+        declared[name] = IGNORED
+
+
+def _declaration(texts: "pd.Series[str]", missing: Collection[str]) -> dict[str, Any]:
     present = texts[~texts.isin(missing)]
-    field = {"name": texts.name, **_declaration(present)}
-    if field.get("role") is None and len(present) < len(texts):
-        field["missing"] = "category" if field["type"] == "string" else "midpoint"
-        field["confirm"] = [*field["confirm"], "missing"]
-    return field
+    values = present.unique().tolist()
+    drafts = (
+        (kind, declared)
+        for kind in KINDS.values()
+        if issubclass(kind, Feature) and values and (declared := kind.draft(values))
+    )
+    free_text: dict[str, Any] = {"type": "string"}
+    kind, declared = next(drafts, (None, free_text))
+    name = str(texts.name)
+    names_rows = declared["type"] in ("integer", "string") and _names_rows(name, present, values)
+    if kind is None or names_rows:
+        is_id = names_rows and len(present) == len(texts) and not NUMBERS_ROWS.fullmatch(name)
+        return _id(repeated=len(values) < len(texts)) if is_id else IGNORED
+    if len(present) < len(texts):
+        declared["missing"] = choices(kind, "missing")[-1]
+        declared["confirm"] = [*declared["confirm"], "missing"]
+    return declared
 
 
-def _declaration(texts: "pd.Series[str]") -> dict[str, Any]:
-    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    if numbers.size and np.isfinite(numbers).all():
-        return _number(numbers)
-    values = sorted(texts.unique())
-    if 2 <= len(values) <= MOST_VALUES:
-        return {"type": "string", "constraints": {"enum": values}, "confirm": ["enum"]}
-    if len(values) > MOST_VALUES and len(values) == len(texts):
-        return {"type": "string", "role": "id", "confirm": ["role"]}
-    return {"type": "string", "role": "ignored"}
+def _names_rows(name: str, present: "pd.Series[str]", values: Collection[str]) -> bool:
+    """Whether a column's values seem to be of rows or people, and not of anything about them."""
+    lengths = {len(value) if value.isdigit() else 0 for value in values}
+    numbered = len(lengths) == 1 and min(lengths) >= DIGITS_OF_A_NUMBER
+    named = NAMES_ROWS.fullmatch(name) or numbered or len(values) == len(present)
+    return bool(named) and len(values) >= FEWEST_NAMES
 
 
-def _number(numbers: np.ndarray) -> dict[str, Any]:
-    low, high = float(numbers.min()), float(numbers.max())
-    # Outwards to a round number, because the field's bounds are rounder than what its rows reach.
-    step = 10.0 ** math.floor(math.log10((high - low) or 1))
-    return {
-        "type": "integer" if (numbers == np.rint(numbers)).all() else "number",
-        "constraints": {
-            "minimum": round(math.floor(low / step) * step, 12),
-            "maximum": round(math.floor(high / step + 1) * step, 12),
-        },
-        "confirm": ["minimum", "maximum"],
-    }
+def _id(*, repeated: bool) -> dict[str, Any]:
+    if repeated:
+        return {"confirm": ["role", "repeated"], "role": "id", "repeated": "keep one"}
+    return {"confirm": ["role"], "role": "id"}

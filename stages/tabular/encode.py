@@ -16,10 +16,12 @@ def encode(batch: pa.RecordBatch, schema: Schema) -> npt.NDArray[np.float32]:
         transform, is mapped linearly from its declared bounds to [-1, 1] and clipped to them; where
         it may be missing, an indicator follows, 0 or 1, and a missing one is in the middle. A
         category of two levels is -1 for the first and +1 for the second; of more it is one-hot, 0
-        or 1. Declared interactions are products of these.
+        or 1. A cut-off is +1 where it is reached, and -1 below. Declared interactions are products
+        of these.
     """
     blocks = {
-        feature.name: feature.encode(batch.column(feature.name)) for feature in schema.features
+        feature.name: feature.encode(*map(batch.column, feature.inputs))
+        for feature in schema.features
     }
     products = [
         (blocks[first][:, :, np.newaxis] * blocks[second][:, np.newaxis, :]).reshape(
@@ -57,4 +59,5 @@ def about(schema: Schema) -> About:
         groups=schema.groups,
         unit="person" if schema.id else "row",
         scaled=tuple(schema.scaled),
+        ordered=schema.label.ordered,
     )

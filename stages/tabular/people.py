@@ -10,7 +10,7 @@ from stages.errors import UserError
 from stages.tabular.encode import labels
 from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
-from stages.tabular.split import kept_rows
+from stages.tabular.split import Tied, kept_rows
 
 
 def read_people(data: Path, schema: Schema, split_seed: int) -> Iterator[pa.RecordBatch]:
@@ -22,7 +22,10 @@ def read_people(data: Path, schema: Schema, split_seed: int) -> Iterator[pa.Reco
     if schema.id is None:
         yield from read_batches(data, schema)
         return
-    kept = kept_rows(read_batches(data, schema), schema, split_seed)
+    try:
+        kept = kept_rows(read_batches(data, schema), schema, split_seed)
+    except Tied as error:
+        raise UserError(f"{data}: {error}") from None
     if schema.id.repeated == "refuse" and not kept.all():
         raise UserError(
             f"{data}: expected one row for each `{schema.id.name}`, but {(~kept).sum()} of the "

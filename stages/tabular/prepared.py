@@ -61,6 +61,7 @@ class About:
         groups: by the name of each grouping, which has a column in the test groups, its levels.
         unit: what the promise is for: each row, or each person, of whom there is one row.
         scaled: positions in `features` of numbers mapped from their bounds to [-1, 1].
+        ordered: whether the classes are bands of one number, from the lowest to the highest.
     """
 
     features: tuple[str, ...]
@@ -68,6 +69,7 @@ class About:
     groups: Mapping[str, tuple[str, ...]]
     unit: Literal["row", "person"]
     scaled: tuple[int, ...]
+    ordered: bool
 
 
 @dataclass(frozen=True)

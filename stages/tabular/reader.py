@@ -3,31 +3,36 @@
 Values beyond the declared bounds are no errors here: `encode` clips them.
 
 Line numbers in messages count the header as line 1 and each row as one; blank lines are skipped and
-not counted.
+not counted. Rows of tables in memory and of Parquet files have no lines: they count from row 0.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pyarrow import parquet
 
 from stages.errors import UserError
-from stages.tabular.fields import Feature, Field, Label, ReadField
+from stages.tabular.fields import Field, ReadField
 from stages.tabular.problems import (
+    FIRST_LINE,
     NO_ROWS,
-    SHOWN_LINES,
+    Advice,
     Cells,
     Problem,
     bad_cells,
     parse_message,
     refuse_other_columns,
     refuse_other_encodings,
+    shown,
+    typed_batch,
 )
 from stages.tabular.schema import Schema
 
@@ -37,11 +42,14 @@ _PARQUET_ROWS = 1 << 14
 
 PARQUET = (".parquet", ".pq")
 
-# What to make of advice about the schema where a model is used.
-_NOT_THE_SCHEMA = "\nThe schema is the model's and stays as it is: correct the rows."
+# How many columns a refusal tells of.
+SHOWN_COLUMNS = 10
 
 # Path of a file, a binary stream of CSV, or a table in memory.
 Source: TypeAlias = "str | Path | BinaryIO | pa.Table"
+
+# (rows,) positions in a whole table, from 0 on.
+Places = npt.NDArray[np.int64]
 
 
 def read_batches(
@@ -52,27 +60,75 @@ def read_batches(
     Args:
         source: path of a CSV file (plain, or compressed if it is called .gz) or of a Parquet file,
             a binary stream of CSV, or a table in memory.
-        scoring: the rows are to be predicted: label and id may be absent and a label is not read,
-            and a row that training would leave out is refused, because each has to have an answer.
+        scoring: the rows are to be predicted: only what features are encoded from has to be there
+            and is read, with the id if there is one, and a row that training would leave out is
+            refused, because each has to have an answer.
 
     Yields:
         Batches of about a megabyte of text, with one column per field that is read, in schema
-        order: float64 for numbers (finite; whole if declared `integer`; null if missing), for
-        categories a dictionary array whose codes are positions in the field's levels, for a text
-        label in its `enum`, and for ids int64 or text. Rows that the schema says to drop are left
-        out.
+        order: float64 for numbers (finite; whole if declared `integer`; null if missing) and for
+        dates (days since 1970), for categories and truth values a dictionary array whose codes are
+        positions in the field's levels, for a text label in its `enum`, and for ids int64 or text.
+        Rows that the schema says to drop are left out.
 
     Raises:
         UserError: the file cannot be read, is no UTF-8 CSV or Parquet with exactly the declared
-            columns, has no rows, or has a cell that the schema does not allow. The message shows
-            the first bad lines.
+            columns, has no rows, or has cells that the schema does not allow. The message shows
+            the first bad cells of each column.
     """
     with ThreadPoolExecutor(1) as reader:  # the next batch, on a second core
         batches = _typed_batches(source, schema, scoring=scoring)
         following = reader.submit(next, batches, None)
         while (batch := following.result()) is not None:
             following = reader.submit(next, batches, None)
-            yield batch
+            yield _without_dropped(batch, schema)
+
+
+def read_everything(source: Source, schema: Schema) -> Iterator[pa.RecordBatch]:
+    """Stream a table as `read_batches` does, with the rows that the schema says to drop."""
+    yield from _typed_batches(source, schema, scoring=False)
+
+
+def read_what_fits(
+    source: Source, schema: Schema
+) -> Iterator[tuple[pa.RecordBatch, Places, dict[int, str]]]:
+    """Stream rows that are to be predicted, past those that cannot be read.
+
+    Yields:
+        Batches of the rows that can be read, as `read_batches` gives them when scoring; (rows,)
+        their places in the whole table, from 0 on; and, by its place, why a row of this part of the
+        table cannot be read.
+
+    Raises:
+        UserError: as `read_batches`, but for cells that do not fit and rows of another length.
+    """
+    advice = _advice(source, scoring=True)
+    fields = _fields_for_scoring(schema)
+    ragged: dict[int, str] = {}
+    end = 0
+    for _, batch in _read_cells(source, schema, advice, ragged):
+        present = [field for field in fields if field.name in batch.schema.names]
+        places = _places(end, batch.num_rows, ragged)
+        reasons: dict[int, list[str]] = {}
+        for name, cells in bad_cells(present, batch, schema.missing_values).items():
+            for row, cell, misfit in cells:
+                told = f"`{name}` is {shown(cell)}. {advice.about(cell, misfit, schema)}"
+                reasons.setdefault(row, []).append(told)
+        good = np.setdiff1d(np.arange(batch.num_rows), [*reasons]).astype(np.int64)
+        why = {int(places[row]): " ".join(told) for row, told in reasons.items()}
+        end = int(places[-1]) + 1 if batch.num_rows else end
+        # The file is parsed ahead, so that some of the ragged rows may belong to later batches.
+        why |= {place: ragged.pop(place) for place in sorted(ragged) if place < end}
+        typed = typed_batch(present, batch.take(pa.array(good)), schema.missing_values)
+        yield typed, places[good], why
+    if ragged:  # after the last row of the usual length
+        yield typed.slice(0, 0), places[:0], ragged
+
+
+def _places(start: int, rows: int, ragged: Collection[int]) -> Places:
+    """(rows,) int64, the first places from `start` on that are not those of `ragged` rows."""
+    places = np.arange(start, start + rows + len(ragged))
+    return np.setdiff1d(places, [*ragged]).astype(np.int64)[:rows]
 
 
 def find_problems(source: Source, schema: Schema) -> tuple[int, list[Problem]]:
@@ -81,12 +137,8 @@ def find_problems(source: Source, schema: Schema) -> tuple[int, list[Problem]]:
     Raises:
         UserError: the file cannot be read as a table with the declared columns.
     """
-    rows, problems = 0, [Problem(field) for field in schema.read_fields]
-    for line, batch in _read_cells(source, schema):
-        rows += batch.num_rows
-        for field, problem in zip(schema.read_fields, problems, strict=True):
-            problem.extend(bad_cells(field, [(line, batch)], schema.missing_values))
-    return rows, [problem for problem in problems if problem.count]
+    advice = _advice(source, scoring=False)
+    return _problems(_read_cells(source, schema, advice), schema.read_fields, schema, advice)
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict[str, str]]:
@@ -108,32 +160,57 @@ def read_rows(path: Path, schema: Schema) -> Iterator[dict[str, str]]:
 
 
 def _typed_batches(source: Source, schema: Schema, *, scoring: bool) -> Iterator[pa.RecordBatch]:
+    advice = _advice(source, scoring=scoring)
     fields = _fields_for_scoring(schema) if scoring else schema.read_fields
-    optional = {f.name for f in schema.fields if not isinstance(f, Feature)} if scoring else ()
-    cells = _read_cells(source, schema, optional)
-    for line, batch in cells:
+    cells = _read_cells(source, schema, advice)
+    for first, batch in cells:
         present = [field for field in fields if field.name in batch.schema.names]
-        columns = {}
-        for field in present:
-            try:
-                columns[field.name] = field.read(batch.column(field.name), schema.missing_values)
-            except ValueError:
-                rest = chain([(line, batch)], cells)
-                first = islice(bad_cells(field, rest, schema.missing_values), SHOWN_LINES)
-                message = f"{_name(source)}: {Problem(field, first)}"
-                raise UserError(message + (_NOT_THE_SCHEMA if scoring else "")) from None
-        typed = pa.RecordBatch.from_pydict(columns)
-        for field in present:
-            if field.policy == "drop":
-                typed = typed.filter(typed.column(field.name).is_valid())
+        try:
+            typed = typed_batch(present, batch, schema.missing_values)
+            for field in present:
+                if (misfit := field.order) and field.out_of_order(typed).any():
+                    raise misfit
+        except ValueError:
+            rest = chain([(first, batch)], cells)
+            _, problems = _problems(rest, present, schema, advice)
+            shown = [str(problem) for problem in problems[:SHOWN_COLUMNS]]
+            if more := len(problems) - len(shown):
+                shown.append(f"and {more} more columns")
+            raise UserError("\n".join([f"{_name(source)}: {shown[0]}", *shown[1:]])) from None
         yield typed
 
 
+def _without_dropped(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    for field in schema.read_fields:
+        if field.policy == "drop" and field.name in batch.schema.names:
+            batch = batch.filter(batch.column(field.name).is_valid())
+    return batch
+
+
+def _problems(
+    cells: Iterable[Cells], fields: Sequence[ReadField], schema: Schema, advice: Advice
+) -> tuple[int, list[Problem]]:
+    """Return the number of rows, and what is wrong with the cells of each field."""
+    rows = 0
+    problems = {field.name: Problem(field, advice, schema) for field in fields}
+    for first, batch in cells:
+        rows += batch.num_rows
+        for name, bad in bad_cells(fields, batch, schema.missing_values).items():
+            problems[name].extend(first, bad)
+    return rows, [problem for problem in problems.values() if problem.count]
+
+
+def _needed_to_score(schema: Schema) -> set[str]:
+    return {name for feature in schema.features for name in feature.inputs}
+
+
 def _fields_for_scoring(schema: Schema) -> list[ReadField]:
+    """The fields that features are encoded from, none of which may drop a row, and the id."""
+    needed = _needed_to_score(schema)
     return [
         field.model_copy(update={"missing": "refuse"}) if field.policy == "drop" else field
         for field in schema.read_fields
-        if not isinstance(field, Label)
+        if field.name in needed or field is schema.id
     ]
 
 
@@ -146,22 +223,35 @@ def _name(source: Source) -> object:
     return source if isinstance(source, str | Path) else source.name
 
 
-def _read_cells(source: Source, schema: Schema, optional: Collection[str] = ()) -> Iterator[Cells]:
-    """Yield all columns that are read as bytes, a type in which no cell can fail."""
+def _advice(source: Source, *, scoring: bool) -> Advice:
+    has_lines = not (isinstance(source, pa.Table) or str(_name(source)).endswith(PARQUET))
+    return Advice(scoring, "line" if has_lines else "row")
+
+
+def _read_cells(
+    source: Source, schema: Schema, advice: Advice, ragged: dict[int, str] | None = None
+) -> Iterator[Cells]:
+    """Yield all columns that are read as bytes, a type in which no cell can fail.
+
+    Args:
+        ragged: takes up, by its place, what is wrong with a row of another length; None if such a
+            row is a fault.
+    """
     name = _name(source)
+    optional = {field.name for field in schema.fields} if advice.scoring else set()
     try:
-        batches, columns = _open(source, schema, schema.read_fields)
-        refuse_other_columns(name, columns, schema, optional)
-        line = first_row = 2
+        batches, columns = _open(source, schema, schema.read_fields, ragged)
+        refuse_other_columns(name, columns, schema, optional - _needed_to_score(schema), advice)
+        number = first_row = advice.first_row
         for batch in batches:
-            yield line, batch
-            line += batch.num_rows
-        if line == first_row:
+            yield number, batch
+            number += batch.num_rows
+        if number == first_row:
             raise UserError(f"{name}: {NO_ROWS}")
     except pa.ArrowInvalid as error:
         if str(name).endswith(PARQUET):
             raise UserError(f"{name}: expected a Parquet file, but: {error}.") from None
-        message = parse_message(error, schema.dialect.delimiter)
+        message = parse_message(error, schema.dialect.delimiter, advice)
         raise UserError(f"{name}: {message}") from None
     except FileNotFoundError:
         raise UserError(
@@ -173,7 +263,10 @@ def _read_cells(source: Source, schema: Schema, optional: Collection[str] = ()) 
 
 
 def _open(
-    source: Source, schema: Schema, fields: Sequence[Field]
+    source: Source,
+    schema: Schema,
+    fields: Sequence[Field],
+    ragged: dict[int, str] | None = None,
 ) -> tuple[Iterator[pa.RecordBatch], list[str]]:
     """Return the batches of the fields' cells and the names of the file's columns."""
     names = [field.name for field in fields]
@@ -186,11 +279,11 @@ def _open(
         read = [name for name in names if name in columns]
         batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=read, use_threads=False)
         return _as_texts(batches, schema), columns
-    return _open_csv(source, schema)
+    return _open_csv(source, schema, ragged)
 
 
 def _open_csv(
-    source: str | Path | BinaryIO, schema: Schema
+    source: str | Path | BinaryIO, schema: Schema, ragged: dict[int, str] | None
 ) -> tuple[Iterator[pa.RecordBatch], list[str]]:
     refuse_other_encodings(_name(source), _start(source))
     reader = arrow_csv.open_csv(
@@ -198,7 +291,9 @@ def _open_csv(
         # One thread: the reader is serial anyway, and results must not depend on the machine.
         read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
         parse_options=arrow_csv.ParseOptions(
-            delimiter=schema.dialect.delimiter, newlines_in_values=True
+            delimiter=schema.dialect.delimiter,
+            newlines_in_values=True,
+            invalid_row_handler=None if ragged is None else _setting_aside(ragged),
         ),
         convert_options=arrow_csv.ConvertOptions(
             column_types={field.name: pa.binary() for field in schema.fields}
@@ -213,6 +308,17 @@ def _open_csv(
         ) from None
 
 
+def _setting_aside(ragged: dict[int, str]) -> Callable[[arrow_csv.InvalidRow], str]:
+    """Return a handler that takes up rows of another length and lets the rest be read."""
+
+    def set_aside(row: arrow_csv.InvalidRow) -> str:
+        expected, found = row.expected_columns, row.actual_columns
+        ragged[row.number - FIRST_LINE] = f"The row has {found} cells instead of {expected}."
+        return "skip"
+
+    return set_aside
+
+
 def _start(source: str | Path | BinaryIO) -> bytes:
     """The first bytes of a file or of a stream that can be looked into."""
     if isinstance(source, str | Path):
@@ -222,27 +328,13 @@ def _start(source: str | Path | BinaryIO) -> bytes:
 
 
 def _as_texts(batches: Iterable[pa.RecordBatch], schema: Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the cells of typed columns as the text that a CSV file would have in their place."""
-    types = {field.name: field.type for field in schema.fields}
+    """Yield the cells of typed columns as the bytes that a CSV file would have in their place."""
+    fields = {field.name: field for field in schema.fields}
     for batch in batches:
-        columns = zip(batch.schema.names, batch.columns, strict=True)
-        yield pa.RecordBatch.from_pydict(
-            {name: _as_text(name, column, types[name]) for name, column in columns}
-        )
-
-
-def _as_text(name: str, column: pa.Array, declared: str | None) -> pa.Array:
-    # 1.0 and true may stand for "1", "1.0", "True" …: which of them, only the owner knows.
-    ambiguous = pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
-    if declared == "string" and ambiguous:
-        raise pa.ArrowException(
-            f"column `{name}` is declared as text, but is of type {column.type}. Convert it to the "
-            "texts that the schema declares."
-        )
-    try:
-        return column.cast(pa.string()).cast(pa.binary())
-    except pa.ArrowNotImplementedError:
-        raise pa.ArrowException(
-            f"column `{name}` is of type {column.type}, which is no number, text or boolean. "
-            "Convert the column."
-        ) from None
+        columns = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                columns[name] = fields[name].as_text(column).cast(pa.binary())
+            except ValueError as error:
+                raise pa.ArrowException(f"column `{name}` {error}") from None
+        yield pa.RecordBatch.from_pydict(columns)

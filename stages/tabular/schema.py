@@ -110,9 +110,9 @@ class Schema(Declared):
         """Positions in `feature_names` of what is a number, mapped from its bounds to [-1, 1]."""
         starts = accumulate((len(feature.columns) for feature in self.features), initial=0)
         return [
-            start
+            start + place
             for start, feature in zip(starts, self.features, strict=False)
-            if feature.type in ("number", "integer")
+            for place in feature.scaled
         ]
 
     @property
@@ -128,8 +128,8 @@ class Schema(Declared):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
-        if fault := next(chain(self._faults_of_fields(), self._faults_of_references()), None):
-            raise ValueError(fault)
+        if faults := [*self._faults_of_fields(), *self._faults_of_references()]:
+            raise ValueError("; ".join(faults))
         return self
 
     def _faults_of_fields(self) -> Iterator[str]:
@@ -147,7 +147,7 @@ class Schema(Declared):
         for field in self.read_fields:
             if both := {*field.vocabulary} & {*self.missing_values}:
                 yield (
-                    f"{quoted(sorted(both))} is in `missingValues` and in the `enum` of "
+                    f"{quoted(sorted(both))} is in `missingValues` and a value of "
                     f"`{field.name}`: a cell cannot be both. Remove one"
                 )
 
@@ -163,6 +163,36 @@ class Schema(Declared):
             yield f"`report_by` should name features with an `enum`, but {quoted(unknown)} is none"
         if twice := repeated(self.report_by):
             yield f"`report_by` repeats {quoted(twice)}"
+        yield from self._faults_of_inputs()
+        if self.id and self.id.latest:
+            yield from self._faults_of_latest(self.id.latest)
+
+    def _faults_of_inputs(self) -> Iterator[str]:
+        """Yield what is wrong with the fields that others are encoded from."""
+        by_name = {field.name: field for field in self.read_fields}
+        for feature in self.features:
+            for name in feature.inputs[1:]:
+                base = by_name.get(name)
+                if base is None or base.type not in feature.bases:
+                    yield (
+                        f"`{feature.name}` is counted from `{name}`, which should be a field of "
+                        f"`type` {' or '.join(feature.bases)}, but is none"
+                    )
+                elif base.policy == "midpoint" and feature.policy != "midpoint":
+                    yield (
+                        f"`{name}`, from which `{feature.name}` is counted, may be missing: give "
+                        f'`{feature.name}` `"missing": "midpoint"` too'
+                    )
+
+    def _faults_of_latest(self, name: str) -> Iterator[str]:
+        field = next((field for field in self.read_fields if field.name == name), None)
+        if field is None or not field.comparable:
+            yield f"`latest` should name a date or a number that is read, but `{name}` is none"
+        elif field.policy not in ("refuse", "drop"):
+            yield (
+                f"`latest` is `{name}`, so a row without it cannot be compared: its `missing` "
+                f"should be refuse or drop, but is {field.policy}"
+            )
 
 
 def _explanation(mistake: Mistake, content: Any) -> str:
@@ -174,6 +204,8 @@ def _explanation(mistake: Mistake, content: Any) -> str:
             )
         case ("fields", int(index), str(kind), *place):
             within = replace(mistake, place=tuple(place))
+            if place == ["confirm"]:
+                return f"{_called(content, index)}: {within}."
             return f"{_called(content, index)}: {within}. {KINDS[kind].needs}"
         case _:
             return f"{mistake}."

@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.tabular.fields import ReadField
+from stages.tabular.fields import Id, ReadField
 from stages.tabular.schema import Schema
+
+
+class Tied(ValueError):  # noqa: N818 - of two rows, not of the program
+    """Of a person's rows, several are the latest."""
 
 
 def in_test(
@@ -60,21 +64,53 @@ def kept_rows(
 ) -> npt.NDArray[np.bool_]:
     """Say which rows of a table with an id are kept, so that each person has one.
 
-    Of a person's rows the one with the smallest hash of its content is kept, which depends on no
-    other person. Holds three words of eight bytes for each row of the table.
+    Of a person's rows the latest is kept if the schema says so, and among equally late ones that
+    with the smallest hash of its content, which depends on no other person. Holds five words of
+    eight bytes for each row of the table.
 
     Returns:
         (rows,) bool.
+
+    Raises:
+        Tied: a person has several rows that are the latest, and they differ.
     """
-    people, rows = [], []
+    assert schema.id is not None
+    people, rows, times = [], [], []
     for batch in batches:
         people.append(_hashes(batch, split_fields(schema), split_seed))
         rows.append(_hashes(batch, schema.read_fields, split_seed))
-    order = np.lexsort((np.concatenate(rows), ids := np.concatenate(people)))
+        late = schema.id.latest
+        times.append(batch.column(late).to_numpy() if late else np.zeros(batch.num_rows))
+    ids, words, ages = (np.concatenate(parts) for parts in (people, rows, times))
+    ages = -ages
+    order = np.lexsort((words, ages, ids))
     first = np.append(True, np.diff(ids[order]) != 0)
+    if schema.id.latest:
+        _refuse_ties(first, ages[order], words[order], order, schema.id)
     kept = np.zeros(len(ids), dtype=bool)
     kept[order[first]] = True
     return kept
+
+
+def _refuse_ties(
+    first: npt.NDArray[np.bool_],
+    ages: npt.NDArray[np.float64],
+    words: npt.NDArray[np.uint64],
+    order: npt.NDArray[np.intp],
+    field: Id,
+) -> None:
+    """Refuse ordered rows of which one is as late as a `first` one before it, and differs."""
+    latest = np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))
+    tied = np.flatnonzero((ages == ages[latest]) & (words != words[latest]))
+    if tied.size:
+        one, other = sorted(int(order[place]) + 1 for place in (latest[tied[0]], tied[0]))
+        people = len(np.unique(latest[tied]))
+        raise Tied(
+            f"expected one latest row of each `{field.name}`, but {people} have several different "
+            f"ones with the same `{field.latest}`, such as in the rows {one} and {other} "
+            'of those that are used. Remove all but one, or put `"repeated": "keep one"` into the '
+            "schema, without `latest`."
+        )
 
 
 def _hashes(batch: pa.RecordBatch, fields: Sequence[ReadField], key: int) -> npt.NDArray[np.uint64]:

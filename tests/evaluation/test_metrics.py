@@ -19,6 +19,7 @@ from stages.evaluation.metrics import (
     count_rows,
     group_metrics,
     intervals,
+    metrics_of,
     one_against_rest,
     possible_cells,
     roc_curve,
@@ -47,6 +48,26 @@ def scored():
     labels = source.integers(0, 2, 400)
     chance = 1 / (1 + np.exp(-source.normal(2.0 * labels - 1)))
     return labels, np.column_stack([1 - chance, chance])
+
+
+# --- bands ---------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_at_most_one_band_off_as_counted_by_hand():
+    table = np.zeros((3, 3, BINS))
+    # Of 10 rows: 4 in their band, 3 one above it, 1 one below, 2 off by two.
+    table[0, 0, 8], table[1, 1, 8], table[0, 1, 3] = 2, 2, 3
+    table[2, 1, 3], table[0, 2, 3], table[2, 0, 3] = 1, 1, 1
+    assert metrics_of(table, ordered=True)["within_one_band"] == 0.8
+    assert "within_one_band" not in metrics_of(table)
+    moved = intervals(table, np.stack([table, table]), ordered=True)
+    assert moved["within_one_band"] == 0
+    table[0, 2, 3] = 6
+    assert metrics_of(table, ordered=True)["within_one_band"] == 8 / 15
+
+
+def test_of_two_bands_none_is_more_than_one_off():
+    assert metrics_of(noisy_table(2), ordered=True)["within_one_band"] == 1
 
 
 # --- metrics against scikit-learn ----------------------------------------------------------------

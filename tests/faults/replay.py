@@ -38,7 +38,7 @@ from stages.training.temperature import Temperature
 from tests.conftest import ROOT
 
 SCHEMA = "data/sample_medical_data.schema.json"
-HEADER, *SAMPLE = (ROOT / "data/sample_medical_data.csv").read_text().splitlines()
+_, *SAMPLE = (ROOT / "data/sample_medical_data.csv").read_text().splitlines()
 
 USUAL = [row for row in SAMPLE if "northwest" not in row][:56]
 TWICE = 3
@@ -131,12 +131,17 @@ def flat(tensors) -> Array:
     return np.concatenate([tensor.detach().double().numpy().ravel() for tensor in tensors])
 
 
-def lay_out(folder: Path, rows=ROWS, **settings):
-    """Make `folder` a project with a table of `rows`."""
+def sample_schema():
+    return json.loads((ROOT / SCHEMA).read_text()) | {"report_by": ["sex", "region"]}
+
+
+def lay_out(folder: Path, rows=ROWS, schema=None, **settings):
+    """Make `folder` a project with a table of `rows`, of the sample's columns or a `schema`'s."""
     (folder / "data").mkdir(parents=True)
-    schema = json.loads((ROOT / SCHEMA).read_text()) | {"report_by": ["sex", "region"]}
+    schema = schema or sample_schema()
+    header = ",".join(field["name"] for field in schema["fields"])
     (folder / SCHEMA).write_text(json.dumps(schema))
-    (folder / "data/sample_medical_data.csv").write_text("\n".join([HEADER, *rows, ""]))
+    (folder / "data/sample_medical_data.csv").write_text("\n".join([header, *rows, ""]))
     write_params(folder, **settings)
 
 
@@ -166,9 +171,9 @@ def save_fixed_model(folder: Path):
     )
 
 
-def replay(folder: Path, rows=ROWS, **settings) -> Replay:
+def replay(folder: Path, rows=ROWS, schema=None, **settings) -> Replay:
     """Run the stages on a table of `rows` in a new `folder`, up to where noise comes in."""
-    lay_out(folder, rows, **settings)
+    lay_out(folder, rows, schema, **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in (train, evaluate):  # the ledger takes no part in what is released

@@ -87,6 +87,66 @@ def test_a_row_of_any_numbers_moves_the_sums_no_further(whole, monkeypatch, valu
         assert np.abs(metrics - metrics_of_others).max() <= 1 + ROUNDING
 
 
+# --- a table with fields of every other kind, and several rows of a person ------------------------
+
+CLINIC = {
+    "fields": [
+        {"name": "who", "role": "id", "repeated": "keep latest", "latest": "seen"},
+        {"name": "born", "type": "date", "role": "reference", "format": "%d.%m.%Y"},
+        {
+            **{"name": "seen", "type": "datetime", "parts": ["month", "weekday"]},
+            "since": {"field": "born", "unit": "years", "minimum": 0, "maximum": 100},
+        },
+        {"name": "smokes", "type": "boolean", "missing": "category"},
+        {
+            **{"name": "bmi", "type": "number", "cutoffs": [18.5, 25, 30], "missing": "midpoint"},
+            "constraints": {"minimum": 10, "maximum": 60},
+        },
+        {"name": "cost", "type": "number", "role": "label", "thresholds": [5000, 15000]},
+    ],
+    "report_by": ["smokes"],
+}
+
+
+def visit(source, who, day):
+    """A row of one person, who is `who` years old."""
+    smokes, bmi = source.choice(["yes", "no", ""]), source.choice(["17.5", "25", "45.1", ""])
+    seen = f"2020-{day % 12 + 1:02}-{day % 28 + 1:02} 10:{day % 60:02}"
+    return f"p{who},01.07.{1919 + who},{seen},{smokes},{bmi},{source.integers(25000)}"
+
+
+@pytest.fixture(scope="module")
+def visits():
+    """The visits of 60 people, of whom every third came twice."""
+    source = np.random.default_rng(1)
+    once = [visit(source, who, 5) for who in range(60)]
+    return [*once, *(visit(source, who, 7) for who in range(0, 60, 3))]
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory, visits):
+    return replay(tmp_path_factory.mktemp("clinic") / "project", visits, CLINIC)
+
+
+@pytest.mark.parametrize("who", [0, 1, 3, 7, 20, 33, 58])
+def test_without_any_one_person_only_what_may_move_moves(tmp_path, clinic, visits, who):
+    others = [row for row in visits if not row.startswith(f"p{who},")]
+    assert len(visits) - len(others) == (2 if who % 3 == 0 else 1)
+    assert breaches(clinic, replay(tmp_path / "project", others, CLINIC)) == []
+
+
+@pytest.mark.parametrize("who", [0, 1, 20])
+def test_a_new_latest_row_moves_its_own_person_and_nobody_else(tmp_path, clinic, visits, who):
+    later = [*visits, visit(np.random.default_rng(9), who, 11)]
+    without_who = [row for row in visits if not row.startswith(f"p{who},")]
+    other = replay(tmp_path / "later", later, CLINIC)
+    neither = replay(tmp_path / "neither", without_who, CLINIC)
+    # Both differ from the table without the person by the row of that person, on the same side.
+    assert breaches(clinic, neither) == breaches(other, neither) == []
+    assert side_that_lost(clinic, neither)[0] == side_that_lost(other, neither)[0]
+    assert side_that_lost(clinic, other) is None
+
+
 # --- round the mechanisms ------------------------------------------------------------------------
 
 

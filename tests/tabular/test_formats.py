@@ -155,5 +155,5 @@ def test_a_null_in_parquet_is_refused_where_nothing_is_said_of_missing_values(tm
     columns: dict[str, list[Any]] = {"age": [50, 60], "ward": ["a", "b"], "y": [0.5, 1.0]}
     columns[name][1] = None
     parquet.write_table(pa.table(columns), path)
-    with pytest.raises(UserError, match=f"column `{name}`.*\n  line 3: nothing"):
+    with pytest.raises(UserError, match=f"column `{name}`.*\n  row 1: nothing"):
         list(read_batches(path, schema_of(tmp_path, AGE, ward)))

@@ -1,5 +1,6 @@
 """One row per person, and a split that follows the person."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from stages.errors import UserError
+from stages.tabular.people import read_people
 from stages.tabular.reader import read_batches
 from stages.tabular.split import in_test, kept_rows, split_name
 from tests.tabular.conftest import read_text, schema_of, write_table
@@ -61,6 +63,124 @@ def test_which_row_is_kept_is_no_preference_for_the_first(schema):
     assert 400 < mask[::2].sum() < 600
 
 
+# --- the latest row --------------------------------------------------------------------------
+
+
+LATEST = {"name": "who", "role": "id", "repeated": "keep latest", "latest": "seen"}
+SEEN = {
+    "name": "seen",
+    "type": "date",
+    "constraints": {"minimum": "2000-01-01", "maximum": "2029-12-31"},
+}
+REFERENCE = {"name": "seen", "type": "date", "role": "reference"}
+
+
+def visits(count, seed=0):
+    """Rows (who, seen, age) of a third as many people, no two at the same time."""
+    source = np.random.default_rng(seed)
+    days = source.permutation(count)
+    return [
+        (
+            f"p{source.integers(count // 3)}",
+            f"20{day // 336:02}-{day % 336 // 28 + 1:02}-{day % 28 + 1:02}",
+            n,
+        )
+        for n, day in enumerate(days)
+    ]
+
+
+def used(folder, schema, rows):
+    """Of each person the age of the row that is used, and the side."""
+    path = folder / "visits.csv"
+    path.write_text("who,seen,age,y\n" + "".join(f"{a},{b},{c},1\n" for a, b, c in rows))
+    found = {}
+    for batch in read_people(path, schema, 3):
+        sides = in_test(batch, schema, 0.3, 3)
+        for who, age, side in zip(*map(batch.column, ("who", "age")), sides, strict=True):
+            found[who.as_py()] = (age.as_py(), bool(side))
+    return found
+
+
+@pytest.mark.parametrize("seen", [SEEN, REFERENCE], ids=["feature", "reference"])
+def test_the_latest_row_of_each_person_is_kept_whatever_the_order(tmp_path, seen):
+    schema = schema_of(tmp_path, LATEST, seen, {**AGE, "constraints": {"minimum": 0, "maximum": 9}})
+    rows = visits(600)
+    by_day = sorted(rows, key=lambda row: row[1])
+    expected = {who: age for who, _, age in by_day}  # the last of each
+    found = used(tmp_path, schema, rows)
+    assert {who: age for who, (age, _) in found.items()} == expected
+    assert used(tmp_path, schema, by_day) == found == used(tmp_path, schema, by_day[::-1])
+
+
+def test_a_new_latest_row_moves_nobody_else(tmp_path):
+    schema = schema_of(tmp_path, LATEST, SEEN, AGE)
+    rows = visits(300)
+    before = used(tmp_path, schema, rows)
+    for who in ("p0", "p1", "p2"):
+        after = used(tmp_path, schema, [*rows, (who, "2028-01-01", 77)])
+        assert after[who] == (77, before[who][1]), "its row is another, its side the same"
+        assert {name: told for name, told in after.items() if name != who} == {
+            name: told for name, told in before.items() if name != who
+        }
+    # A new person moves nobody at all.
+    assert used(tmp_path, schema, [*rows, ("new", "2028-01-01", 77)]).items() > before.items()
+
+
+def test_a_split_by_the_latest_row_would_fail_the_test_above(tmp_path):
+    without_id = schema_of(tmp_path, SEEN, AGE)
+    ages = np.arange(300)
+    batch = read_text(
+        tmp_path, without_id, "seen,age,y\n" + "".join(f"2020-01-01,{age},1\n" for age in ages)
+    )
+    moved = read_text(
+        tmp_path, without_id, "seen,age,y\n" + "".join(f"2028-01-01,{age},1\n" for age in ages)
+    )
+    assert (in_test(batch, without_id, 0.3, 3) != in_test(moved, without_id, 0.3, 3)).any()
+
+
+def test_two_latest_rows_are_refused_and_equal_ones_are_one(tmp_path):
+    schema = schema_of(tmp_path, LATEST, SEEN, AGE)
+    rows = [("a", "2020-01-01", 1), ("a", "2020-01-01", 1), ("b", "2020-01-01", 5)]
+    assert used(tmp_path, schema, rows) == used(tmp_path, schema, rows[1:])
+    tied = [*rows, ("b", "2019-01-01", 6), ("a", "2020-01-01", 2)]
+    with pytest.raises(UserError) as caught:
+        used(tmp_path, schema, tied)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'visits.csv'}: expected one latest row of each `who`")
+    assert "but 1 have several different ones with the same `seen`" in message
+    assert " and 5 of those that are used" in message
+
+
+def test_a_row_without_its_date_is_refused(tmp_path):
+    schema = schema_of(tmp_path, LATEST, SEEN, AGE)
+    with pytest.raises(UserError, match=r"column `seen`: expected a date .*\n  line 3: ''"):
+        used(tmp_path, schema, [("a", "2020-01-01", 1), ("a", "", 2)])
+    dropping = schema_of(tmp_path, LATEST, {**SEEN, "missing": "drop"}, AGE)
+    found = used(tmp_path, dropping, [("a", "2020-01-01", 1), ("a", "", 2)])
+    assert found["a"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"latest": "lost"}, "`latest` should name a date or a number that is read, but `lost` is"),
+        ({"latest": "ward"}, "`latest` should name a date or a number that is read, but `ward` is"),
+        ({"latest": "rough"}, "its `missing` should be refuse or drop, but is midpoint"),
+        ({"latest": None}, "`latest`, the field that it goes by, but has `repeated` 'keep latest'"),
+        ({"repeated": "keep one"}, "should have both or neither"),
+    ],
+)
+def test_a_latest_by_nothing_is_refused(tmp_path, changes, says):
+    ward = {"name": "ward", "type": "string", "constraints": {"enum": ["a", "b"]}}
+    rough = {**SEEN, "name": "rough", "missing": "midpoint"}
+    changed = {key: value for key, value in {**LATEST, **changes}.items() if value is not None}
+    with pytest.raises(UserError, match=re.escape(says)):
+        schema_of(tmp_path, changed, SEEN, ward, rough)
+
+
+# --- by the stage ----------------------------------------------------------------------------
+
+
 @pytest.fixture
 def with_ids(project):
     path = project.folder / "data/people.schema.json"
@@ -103,6 +223,10 @@ def test_an_id_is_needed_in_every_row(tmp_path, schema):
 WHO = {"name": "who", "type": "integer", "role": "id"}
 WARD = {"name": "ward", "type": "string", "constraints": {"enum": ["1", "2"]}}
 
+DAY = {**SEEN, "name": "day"}
+CODES = {"trueValues": ["1"], "falseValues": ["2"]}
+LABEL = {"name": "y", "type": "number", "role": "label"}
+
 # What may change in a schema: two lists of fields, and whether rows change sides.
 CHANGES: dict[str, tuple[list[Any], list[Any], bool]] = {
     "bounds": ([AGE], [{**AGE, "constraints": {"minimum": 0, "maximum": 50}}], False),
@@ -117,6 +241,10 @@ CHANGES: dict[str, tuple[list[Any], list[Any], bool]] = {
     ),
     "a column": ([AGE], [AGE, WARD], True),
     "an id": ([AGE, WARD], [WHO, AGE, WARD], True),
+    "a cut-off": ([AGE], [{**AGE, "cutoffs": [18]}], False),
+    "other bounds of a date": ([AGE, DAY], [AGE, {**DAY, "parts": ["month"]}], False),
+    "truth values": ([AGE, {"name": "ward", "type": "boolean", **CODES}], [AGE, WARD], True),
+    "bands": ([AGE], [AGE, {**LABEL, "thresholds": [0, 1]}], False),
     "an id of text": ([WHO, AGE], [{**WHO, "type": "string"}, AGE], True),
     "a number as text": (
         [AGE, {**WARD, "type": "integer", "constraints": {"minimum": 1, "maximum": 3}}],
@@ -137,6 +265,7 @@ def test_one_name_of_a_split_is_one_deal(tmp_path, change):
     for fields in (before, after):
         schema = schema_of(tmp_path, *fields)
         columns = {"who": range(400), "age": age, "ward": ward, "y": [1] * 400}
+        columns["day"] = [f"2020-01-{number % 28 + 1:02}" for number in age]
         named = [field.name for field in schema.fields]
         rows = zip(*(columns[name] for name in named), strict=True)
         text = "\n".join([",".join(named), *(",".join(map(str, row)) for row in rows)])

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stages.errors import UserError
@@ -82,6 +83,62 @@ def test_the_logarithm_spreads_out_the_low_end(tmp_path):
     np.testing.assert_allclose(np.ravel(rows), [-1, -1 / 3, 1, -1, 1], rtol=1e-6)
 
 
+def test_cutoffs_add_columns_that_say_which_are_reached(tmp_path):
+    field = {**AGE, "cutoffs": [18, 65], "missing": "midpoint"}
+    schema = schema_of(tmp_path, field)
+    assert schema.feature_names == ["age", "age=(missing)", "age ≥ 18", "age ≥ 65"]
+    rows = encoded(tmp_path, schema, "age,y\n50,1\n18,1\n17,1\n65,1\n,1\n200,1\n")
+    assert [row[1:] for row in rows] == [
+        *([0, 1, -1], [0, 1, -1], [0, -1, -1]),
+        *([0, 1, 1], [1, 0, 0], [0, 1, 1]),
+    ]
+    # The number itself is what it was without them, and alone is one.
+    plain = schema_of(tmp_path, {**AGE, "missing": "midpoint"})
+    assert [row[:2] for row in rows] == encoded(
+        tmp_path, plain, "age,y\n50,1\n18,1\n17,1\n65,1\n,1\n200,1\n"
+    )
+    assert (plain.scaled, schema.scaled) == ([0], [0])
+
+
+def test_truth_values_are_read_however_they_are_spelt(tmp_path):
+    schema = schema_of(tmp_path, {"name": "fit", "type": "boolean"})
+    assert schema.feature_names == ["fit=true"]
+    true = ["1", "1.0", "true", "True", "TRUE", "yes", "Yes", "YES", "y", "Y", "t", "T"]
+    false = ["0", "0.0", "false", "False", "FALSE", "no", "No", "NO", "n", "N", "f", "F"]
+    text = "fit,y\n" + "".join(f"{cell},1\n" for cell in [*true, *false])
+    assert np.ravel(encoded(tmp_path, schema, text)).tolist() == [1] * 12 + [-1] * 12
+
+
+def test_declared_spellings_of_truth_are_the_only_ones(tmp_path):
+    field = {"name": "fit", "type": "boolean", "trueValues": ["2", "ja"], "falseValues": ["1"]}
+    schema = schema_of(tmp_path, field)
+    assert encoded(tmp_path, schema, "fit,y\n2,1\n1,1\nja,1\n") == [[1], [-1], [1]]
+    with pytest.raises(UserError, match="written 2/ja or 1, but found\n  line 2: '0'\nCorrect the"):
+        encoded(tmp_path, schema, "fit,y\n0,1\n")
+
+
+def test_a_truth_value_with_three_values_is_refused(tmp_path):
+    schema = schema_of(tmp_path, {"name": "fit", "type": "boolean"})
+    with pytest.raises(
+        UserError, match=r"column `fit`: expected a truth value.*\n  line 4: 'maybe'"
+    ):
+        encoded(tmp_path, schema, "fit,y\nyes,1\nno,1\nmaybe,1\n")
+
+
+def test_a_missing_truth_value_is_a_level_of_its_own(tmp_path):
+    schema = schema_of(tmp_path, {"name": "fit", "type": "boolean", "missing": "category"})
+    assert schema.feature_names == ["fit=false", "fit=true", "fit=(missing)"]
+    rows = encoded(tmp_path, schema, "fit,y\n1,1\n0,1\n,1\n")
+    assert rows == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_truth_values_of_parquet_are_those_of_text(tmp_path):
+    for extra in ({}, {"trueValues": ["ja"], "falseValues": ["nein"]}):
+        schema = schema_of(tmp_path, {"name": "fit", "type": "boolean", **extra})
+        (batch,) = read_batches(pa.table({"fit": [True, False], "y": [1.0, 1.0]}), schema)
+        assert encode(batch, schema).tolist() == [[1], [-1]]
+
+
 def test_interactions_are_products_of_the_encoded_columns(tmp_path):
     three = {"name": "ward", "type": "string", "constraints": {"enum": ["a", "b", "c"]}}
     schema = schema_of(tmp_path, AGE, three, interactions=[["age", "ward"]])
@@ -100,6 +157,49 @@ def test_text_labels_are_classes_in_the_declared_order(tmp_path):
     schema = schema_of(tmp_path, AGE, {**label, **values, "category": "mid"})
     assert schema.class_names == ["y ≠ mid", "y = mid"]
     assert labels(read_text(tmp_path, schema, text), schema).tolist() == [1, 0, 0]
+
+
+def test_a_numeric_label_falls_into_bands(tmp_path):
+    label = {"name": "y", "type": "number", "role": "label", "thresholds": [5, 15, 30]}
+    schema = schema_of(tmp_path, AGE, label)
+    assert schema.class_names == ["y ≤ 5", "5 < y ≤ 15", "15 < y ≤ 30", "y > 30"]
+    assert schema.label.ordered
+    text = "age,y\n" + "".join(f"1,{y}\n" for y in (5, 5.01, 15, 30, 30.5, -9))
+    # A band ends at its threshold, as class 0 ends at a single one.
+    assert labels(read_text(tmp_path, schema, text), schema).tolist() == [0, 1, 1, 2, 3, 0]
+    named = schema_of(tmp_path, AGE, {**label, "bands": ["none", "low", "some", "high"]})
+    assert named.class_names == ["none", "low", "some", "high"]
+    assert labels(read_text(tmp_path, named, text), named).tolist() == [0, 1, 1, 2, 3, 0]
+
+
+def test_a_label_of_few_numbers_needs_no_threshold(tmp_path):
+    label = {"name": "y", "type": "integer", "role": "label"}
+    schema = schema_of(tmp_path, AGE, label)
+    assert schema.class_names == ["y = 0", "y = 1"]
+    assert labels(read_text(tmp_path, schema, "age,y\n1,1\n1,0\n1,1.0\n"), schema).tolist() == [
+        *(1, 0, 1)
+    ]
+    stages = schema_of(tmp_path, AGE, {**label, "constraints": {"enum": [1, 2, 4]}})
+    assert stages.class_names == ["y = 1", "y = 2", "y = 4"]
+    assert labels(read_text(tmp_path, stages, "age,y\n1,4\n1,1\n"), stages).tolist() == [2, 0]
+    with pytest.raises(
+        UserError, match=r"`y`: expected 1, 2 or 4, but found\n  line 2: '3'\nCorr.*thr"
+    ):
+        read_text(tmp_path, stages, "age,y\n1,3\n")
+
+
+def test_a_label_of_truth_values_needs_no_threshold(tmp_path):
+    label = {"name": "y", "type": "boolean", "role": "label"}
+    schema = schema_of(tmp_path, AGE, label)
+    assert schema.class_names == ["y = false", "y = true"]
+    assert labels(read_text(tmp_path, schema, "age,y\n1,1\n1,false\n"), schema).tolist() == [1, 0]
+    # In other spellings it has to be told them, to give them back.
+    with pytest.raises(UserError, match=r"line 2: 'yes'\nCorrect .* name other spellings"):
+        read_text(tmp_path, schema, "age,y\n1,yes\n")
+    told = {**label, "trueValues": ["yes"], "falseValues": ["no"]}
+    schema = schema_of(tmp_path, AGE, told)
+    assert schema.class_names == ["y = no", "y = yes"]
+    assert labels(read_text(tmp_path, schema, "age,y\n1,yes\n1,no\n"), schema).tolist() == [1, 0]
 
 
 def test_a_label_that_is_no_declared_class_is_refused(tmp_path):

@@ -167,7 +167,46 @@ MISTAKES = {
         {"constraints": {"enum": "male"}},
         ["field `sex`", "`constraints.enum` should be a list, but is 'male'"],
     ),
-    "no threshold": ("charges", {"threshold": None}, ["field `charges`", "`threshold` is missing"]),
+    "two ways to cut": (
+        "charges",
+        {"thresholds": [1, 2]},
+        ["field `charges`", "one at most of `threshold`, `thresholds`, `constraints`, but has"],
+    ),
+    "bands that do not increase": (
+        "charges",
+        {"threshold": None, "thresholds": [5000, 15000, 15000]},
+        ["field `charges`: `thresholds` should increase", "but are 5000, 15000, 15000"],
+    ),
+    "bands of which one has no name": (
+        "charges",
+        {"threshold": None, "thresholds": [5000, 15000], "bands": ["low", "high"]},
+        ["field `charges`", "one of `bands` more than `thresholds`, but has 2 and 2"],
+    ),
+    "two bands of one name": (
+        "charges",
+        {"threshold": None, "thresholds": [5000, 15000], "bands": ["low", "high", "low"]},
+        ["field `charges`: `bands` should list each value once, but repeats `low`"],
+    ),
+    "a cut-off outside the bounds": (
+        "bmi",
+        {"cutoffs": [10, 18.5, 61]},
+        ["field `bmi`", "`cutoffs` between its bounds 10 and 60", "but has 10, 61"],
+    ),
+    "cut-offs out of order": (
+        "bmi",
+        {"cutoffs": [30, 25]},
+        ["field `bmi`: `cutoffs` should increase", "but are 30, 25"],
+    ),
+    "a truth value with bounds": (
+        "age",
+        {"type": "boolean"},
+        ["field `age`", "`constraints` is not understood here", "needs no `constraints`"],
+    ),
+    "a spelling of true and of false": (
+        "sex",
+        {"type": "boolean", "constraints": None, "trueValues": ["m", "x"], "falseValues": ["x"]},
+        ["field `sex`", "should not have `x` in `trueValues` and `falseValues`"],
+    ),
     "threshold as text": (
         "charges",
         {"threshold": "high"},
@@ -176,7 +215,7 @@ MISTAKES = {
     "label with bounds": (
         "charges",
         {"constraints": {"minimum": 0, "maximum": 1}},
-        ["field `charges`", "`constraints` is not understood here"],
+        ["field `charges`", "`constraints.enum` is missing", "`constraints.minimum` is not under"],
     ),
     "label as text without classes": (
         "charges",
@@ -195,11 +234,11 @@ MISTAKES = {
     ),
     "unknown type": (
         "age",
-        {"type": "boolean"},
+        {"type": "geopoint"},
         [
             "field `age`",
             "`role` feature with `type` integer or number, `role` feature with `type` string",
-            "found `role` feature with `type` bool",
+            "found `role` feature with `type` geopoint",
         ],
     ),
     "type missing": ("age", {"type": None}, ["field `age`", "with `type` missing"]),
@@ -231,6 +270,11 @@ def test_every_mistake_is_reported_at_once(tmp_path):
     message = refusal_of_fields(tmp_path, [{"name": "a"}, {"name": "b"}, FIELDS["charges"]])
     assert "field `a`" in message
     assert "field `b`" in message
+
+
+def test_all_that_is_wrong_between_fields_is_reported_at_once(tmp_path):
+    message = refusal_of_fields(tmp_path, [FIELDS["age"], FIELDS["age"]])
+    assert "declared once, but `age` is declared again; one field should have" in message
 
 
 def test_a_schema_without_label_is_refused(tmp_path):

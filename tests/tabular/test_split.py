@@ -13,7 +13,7 @@ from scipy import stats
 
 from stages.tabular.schema import Schema
 from stages.tabular.split import _mix, in_test
-from tests.tabular.conftest import HEADER, SAMPLE_SCHEMA, make_batch
+from tests.tabular.conftest import HEADER, SAMPLE_SCHEMA, make_batch, read_text, schema_of
 
 ROW = "30,male,25.5,1,no,southwest,4000.25"
 # The statistical tests draw nothing: they judge a fixed table by a fixed hash, so they pass or fail
@@ -63,6 +63,33 @@ def test_equal_rows_are_on_the_same_side(sample, schema):
     assert len({bool(sides[at]) for at, row in enumerate(rows) if row == twin}) == 1
     doubled = pa.Table.from_batches([sample, sample]).combine_chunks().to_batches()[0]
     np.testing.assert_array_equal(in_test(doubled, schema, 0.2, 0), np.tile(sides, 2))
+
+
+def test_removing_a_row_of_any_kind_of_field_moves_no_other(tmp_path):
+    schema = schema_of(
+        tmp_path,
+        {"name": "fit", "type": "boolean", "missing": "category"},
+        {"name": "born", "type": "date", "role": "reference"},
+        {
+            **{"name": "seen", "type": "datetime", "parts": ["month"]},
+            "since": {"field": "born", "minimum": 0, "maximum": 9000},
+        },
+        {
+            **{"name": "bmi", "type": "number", "cutoffs": [18.5, 25]},
+            "constraints": {"minimum": 10, "maximum": 60},
+        },
+        {"name": "y", "type": "number", "role": "label", "thresholds": [0, 1]},
+    )
+    source = np.random.default_rng(0)
+    rows = [
+        f"{source.choice(['yes', 'no', ''])},1990-{source.integers(1, 13):02}-01,"
+        f"2000-01-{source.integers(1, 29):02} 10:{source.integers(60):02},"
+        f"{source.uniform(10, 60):.1f},{source.normal():.2f}\n"
+        for _ in range(150)
+    ]
+    batch = read_text(tmp_path, schema, "fit,born,seen,bmi,y\n" + "".join(rows))
+    assert 10 < in_test(batch, schema, 0.2, 0).sum() < 60
+    assert most_moved_by_a_removal(lambda some: in_test(some, schema, 0.2, 0), batch) == 0
 
 
 FINE = np.linspace(0.001, 0.999, 999)

@@ -163,7 +163,9 @@ def table_of(features):
     source = Source("patients.csv", "abc", "a split")
     known = {"train": property(lambda _: side)}
     of_memory = type("OfMemory", (Prepared,), known)
-    return of_memory(**about, scaled=(), folder=Path(), source=source, schema_text="")
+    return of_memory(
+        **about, scaled=(), ordered=False, folder=Path(), source=source, schema_text=""
+    )
 
 
 def test_a_target_too_small_for_its_steps_is_refused():

@@ -6,16 +6,22 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Discriminator, GetPydanticSchema, Tag
 
-from stages.tabular.fields.base import Feature, Field, Label, ReadField
+from stages.tabular.fields.base import Feature, Field, Label, Misfit, ReadField
+from stages.tabular.fields.boolean import BooleanFeature, BooleanLabel
 from stages.tabular.fields.category import CategoryFeature, CategoryLabel
+from stages.tabular.fields.date import DateFeature, DateReference
 from stages.tabular.fields.number import NumberFeature, NumberLabel
 from stages.tabular.fields.unfed import Id, Ignored
 
-__all__ = ["KINDS", "AnyField", "Feature", "Field", "Id", "Label", "ReadField", "choices"]
+__all__ = ["KINDS", "AnyField", "Feature", "Field", "Id", "Label", "Misfit", "ReadField", "choices"]
 
 KINDS: dict[str, type[Field]] = {
     kind.__name__: kind
-    for kind in (NumberFeature, CategoryFeature, NumberLabel, CategoryLabel, Id, Ignored)
+    for kind in (
+        *(BooleanFeature, DateFeature, NumberFeature, CategoryFeature),
+        *(BooleanLabel, NumberLabel, CategoryLabel),
+        *(DateReference, Id, Ignored),
+    )
 }
 
 
@@ -31,8 +37,9 @@ def _kind_of(field: object) -> str | None:
         return type(field).__name__
     if not isinstance(field, dict):
         return None
-    declared = {"role": field.get("role", "feature"), "type": field.get("type")}
     for name, kind in KINDS.items():
+        left_out = {key: kind.model_fields[key].default for key in ("role", "type")}
+        declared = {key: field.get(key, value) for key, value in left_out.items()}
         if all(value in (choices(kind, key) or (value,)) for key, value in declared.items()):
             return name
     return None

@@ -1,8 +1,8 @@
 """What all kinds of field have in common; each kind is a class in a module beside this one."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from stages.explain import quoted
 
 # What a missing cell is called where it is a level or a column of its own.
 MISSING = "(missing)"
+# How the names of shares start whose rows are clipped.
+BELOW, ABOVE = "below ", "above "
 
 # What becomes of a missing cell, as the report tells it.
 POLICIES = {
@@ -41,6 +43,26 @@ def _none_left(guesses: tuple[str, ...]) -> tuple[str, ...]:
     return guesses
 
 
+class Misfit(ValueError):  # noqa: N818 - what is wrong with a cell, which is data, not a program
+    """A cell does not fit its field; the message says what to do about it.
+
+    Attributes:
+        cells: what to do about the cell.
+    """
+
+    def __init__(self, cells: str, declare: str = "") -> None:
+        """Say what to do about the cell, and what the schema could declare instead.
+
+        Args:
+            cells: a sentence without its full stop.
+            declare: how the sentence goes on, after "or".
+        """
+        super().__init__(f"{cells}, or {declare}." if declare else f"{cells}.")
+        self.cells = f"{cells}."
+
+
+# A value of the label, as a table has it.
+Value: TypeAlias = str | int | float | bool
 Number = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 Confirm = Annotated[tuple[str, ...], AfterValidator(_none_left)]
@@ -62,9 +84,39 @@ class Field(Declared):
     type: str | None
     role: str
 
+    @classmethod
+    def draft(cls, values: Collection[str]) -> dict[str, Any] | None:
+        """Return what a public column of these different texts could be declared as.
+
+        Returns:
+            A declaration without `name`, its guesses in `confirm`; None if it is of another kind.
+        """
+        return None
+
     @abstractmethod
     def describe(self) -> str:
         """Tell in the report what the column may hold, and what is made of the rest."""
+
+    def as_text(self, column: pa.Array) -> pa.Array:
+        """Return the cells of a typed column as the text that a CSV file would have in their place.
+
+        Raises:
+            ValueError: a cell could be written in more than one way, or in none.
+        """
+        # 1.0 and true may stand for "1", "1.0", "True" …: which of them, only the owner knows.
+        ambiguous = pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
+        if self.type == "string" and ambiguous:
+            raise ValueError(
+                f"is declared as text, but is of type {column.type}. Convert it to the texts that "
+                "the schema declares."
+            )
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            raise ValueError(
+                f"is of type {column.type}, which is no number, text, boolean or date. Convert the "
+                "column."
+            ) from None
 
 
 class ReadField(Field):
@@ -83,7 +135,12 @@ class ReadField(Field):
     @property
     def levels(self) -> tuple[str, ...]:
         """What a cell can be, in the order of the codes 0, 1, 2, … that are read; () of numbers."""
-        return self.vocabulary
+        return ()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether cells are read as numbers of which one is the latest."""
+        return False
 
     @property
     @abstractmethod
@@ -98,7 +155,7 @@ class ReadField(Field):
             has a number for it.
 
         Raises:
-            ValueError: a cell is not as expected; the message says what to do about it.
+            Misfit: a cell is not as expected.
         """
         missing = pc.is_in(
             cells, value_set=pa.array([*map(str.encode, missing_values), None], pa.binary())
@@ -106,9 +163,10 @@ class ReadField(Field):
         if pc.any(missing).as_py():
             if self.policy == "refuse":
                 accepts = "missing" in type(self).model_fields
-                raise ValueError(
+                raise Misfit(
                     "Missing values are not accepted here: fill in the empty cells or leave out "
-                    f"their rows{', or say in the schema what `missing` means' * accepts}."
+                    "their rows",
+                    "say in the schema what `missing` means" * accepts,
                 )
             cells = pc.if_else(missing, pa.scalar(None, pa.binary()), cells)
         return self.typed(cells)
@@ -116,6 +174,24 @@ class ReadField(Field):
     @abstractmethod
     def typed(self, cells: pa.Array) -> pa.Array:
         """Do the part of `read` that is the kind's own; a missing cell is null by now."""
+
+    @property
+    def order(self) -> Misfit | None:
+        """What to do about a cell that contradicts another of its row; None if none can."""
+        return None
+
+    def out_of_order(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Return (rows,) bool: whose cell, as from `read`, contradicts another of its row."""
+        return np.zeros(batch.num_rows, dtype=bool)
+
+    def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return masks (rows,) of columns from `read`: what an owner wants to know the share of.
+
+        Those whose names start with `BELOW` or `ABOVE` are clipped.
+        """
+        if self.policy == "refuse":
+            return {}
+        return {MISSING: batch.column(self.name).is_null().to_numpy(zero_copy_only=False)}
 
     def reading(self) -> list[object]:
         """Return what decides what a cell is read as; bounds do not, as clipping comes later."""
@@ -128,13 +204,28 @@ class Feature(ReadField):
     role: Literal["feature"] = "feature"
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the fields that it is encoded from, itself first."""
+        return (self.name,)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The types of which those others may be."""
+        return ()
+
+    @property
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """Names of the encoded columns."""
 
+    @property
+    def scaled(self) -> tuple[int, ...]:
+        """Positions in `columns` of what is a number, mapped from its bounds to [-1, 1]."""
+        return ()
+
     @abstractmethod
-    def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
-        """Return (rows, columns) float32 of a column from `read`, each row by itself."""
+    def encode(self, *columns: pa.Array) -> npt.NDArray[np.float32]:
+        """Return (rows, columns) float32 of its `inputs` as from `read`, each row by itself."""
 
 
 class Label(ReadField):
@@ -146,6 +237,16 @@ class Label(ReadField):
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
         """Names of class 0, class 1, …"""
+
+    @property
+    def class_values(self) -> tuple[Value, ...]:
+        """What a prediction of each class is called: the table's own values, where it has them."""
+        return self.class_names
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the classes are bands of one number, so that a class has neighbours."""
+        return False
 
     @abstractmethod
     def classes_of(self, column: pa.Array) -> npt.NDArray[np.int64]:

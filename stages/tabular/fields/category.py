@@ -1,44 +1,26 @@
 """Texts of a known vocabulary: as a feature, and as a label whose values are the classes."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pydantic
 from pydantic import AfterValidator
 
-from stages.explain import quoted, repeated
-from stages.tabular.fields.base import (
-    MISSING,
-    POLICIES,
-    Declared,
-    Feature,
-    Label,
-    ReadField,
-)
+from stages.explain import quoted
+from stages.tabular.fields.base import POLICIES, Declared, Label, Misfit, Value
+from stages.tabular.fields.levels import LevelFeature, Levelled, LevelText, different
 
 # What a text beyond the vocabulary is called where it is a level of its own.
 OTHER = "(other)"
 
+# More different texts than this are no vocabulary.
+MOST_VALUES = 50
 
-def _not_blank(text: str) -> str:
-    # A blank cell is a missing value to the reader of the table, never a category.
-    if not text.strip():
-        raise ValueError("should not be blank")
-    return text
-
-
-def _different(values: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := repeated(values):
-        raise ValueError(f"should list each value once, but repeats {quoted(twice)}")
-    return values
-
-
-Category = Annotated[str, AfterValidator(_not_blank)]
 Categories = Annotated[
-    tuple[Category, ...], pydantic.Field(min_length=2), AfterValidator(_different)
+    tuple[LevelText, ...], pydantic.Field(min_length=2), AfterValidator(different)
 ]
 
 
@@ -54,40 +36,33 @@ class ClassVocabulary(Vocabulary):
     enum: Annotated[Categories, pydantic.Field(max_length=20)]
 
 
-class _Category(ReadField):
+class _Category(Levelled):
     """A text, read as its position in a list of levels."""
 
     constraints: Vocabulary
 
     @property
-    def vocabulary(self) -> tuple[str, ...]:
+    def spellings(self) -> tuple[tuple[str, ...], ...]:
+        return tuple((text,) for text in self.constraints.enum)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
         return self.constraints.enum
 
     @property
     def expected(self) -> str:
         return f"one of {quoted(self.constraints.enum)}"
 
-    def typed(self, cells: pa.Array) -> pa.Array:
-        """A dictionary array of the levels."""
-        codes = self._codes(cells)
-        if codes.null_count > cells.null_count:
-            or_other = ", or set `other` there" if "other" in type(self).model_fields else ""
-            raise ValueError(
-                f"Correct the cells, or add the values to the `enum` in the schema{or_other}."
-            )
-        return pa.DictionaryArray.from_arrays(codes, pa.array(self.levels))
-
-    def _codes(self, cells: pa.Array) -> pa.Array:
-        return pc.index_in(
-            cells, value_set=pa.array([text.encode() for text in self.constraints.enum])
-        )
+    @property
+    def unknown(self) -> Misfit:
+        or_other = ", or set `other` there" if "other" in type(self).model_fields else ""
+        return Misfit("Correct the cells", f"add the values to the `enum` in the schema{or_other}")
 
 
-class CategoryFeature(Feature, _Category):
-    """A text of a known vocabulary, encoded as one ±1 column (two levels) or one-hot (more).
+class CategoryFeature(LevelFeature, _Category):
+    """A text of a known vocabulary.
 
     Attributes:
-        missing: `category` makes a missing text a level of its own; `drop` leaves out the row.
         other: whether a text beyond the vocabulary is a level of its own, or refused.
     """
 
@@ -97,34 +72,15 @@ class CategoryFeature(Feature, _Category):
     )
 
     type: Literal["string"]
-    missing: Literal["refuse", "drop", "category"] = "refuse"
     other: bool = False
 
     @property
-    def levels(self) -> tuple[str, ...]:
-        other = (OTHER,) if self.other else ()
-        missing = (MISSING,) if self.missing == "category" else ()
-        return (*self.constraints.enum, *other, *missing)
+    def present(self) -> tuple[str, ...]:
+        return (*self.constraints.enum, *((OTHER,) if self.other else ()))
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """A ±1 column bears the name of the level that is +1."""
-        named = self.levels[1:] if len(self.levels) == 2 else self.levels
-        return tuple(f"{self.name}={level}" for level in named)
-
-    def _codes(self, cells: pa.Array) -> pa.Array:
-        codes = super()._codes(cells)
-        if self.other:
-            cells.cast(pa.string())  # a text in another character set is a fault, not another text
-            codes = codes.fill_null(len(self.constraints.enum))
-        missing = len(self.levels) - 1 if self.missing == "category" else None
-        return pc.if_else(cells.is_null(), pa.scalar(missing, pa.int32()), codes)
-
-    def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
-        of_level = np.eye(len(self.levels), dtype=np.float32)
-        if len(self.levels) == 2:
-            of_level = np.array([[-1], [1]], np.float32)
-        return of_level.take(column.indices.to_numpy(), axis=0)
+    def beyond(self) -> int | None:
+        return len(self.constraints.enum) if self.other else None
 
     def reading(self) -> list[object]:
         """With `other`, which texts are the others belongs to it."""
@@ -134,11 +90,11 @@ class CategoryFeature(Feature, _Category):
         other = ", or any other" if self.other else ""
         return f"{', '.join(self.constraints.enum)}{other}{POLICIES[self.policy]}"
 
-    @pydantic.model_validator(mode="after")
-    def _levels_differ(self) -> Self:
-        if twice := repeated(self.levels):
-            raise ValueError(f"needs {quoted(twice)} for itself: rename it in the `enum`")
-        return self
+    @classmethod
+    def draft(cls, values: Collection[str]) -> dict[str, Any] | None:
+        if not 2 <= len(values) <= MOST_VALUES:
+            return None
+        return {"confirm": ["enum"], "type": "string", "constraints": {"enum": sorted(values)}}
 
 
 class CategoryLabel(Label, _Category):
@@ -151,7 +107,7 @@ class CategoryLabel(Label, _Category):
 
     type: Literal["string"]
     constraints: ClassVocabulary
-    category: Category | None = None
+    category: LevelText | None = None
     missing: Literal["refuse", "drop"] = "refuse"
 
     @property
@@ -160,6 +116,14 @@ class CategoryLabel(Label, _Category):
         if self.category is None:
             return self.constraints.enum
         return tuple(f"{self.name} {sign} {self.category}" for sign in ("≠", "="))
+
+    @property
+    def class_values(self) -> tuple[Value, ...]:
+        """The texts; of several that are class 0 together, its name."""
+        if self.category is None:
+            return self.constraints.enum
+        others = [text for text in self.constraints.enum if text != self.category]
+        return (others[0] if len(others) == 1 else self.class_names[0], self.category)
 
     def classes_of(self, column: pa.Array) -> npt.NDArray[np.int64]:
         codes: npt.NDArray[np.int64] = column.indices.to_numpy().astype(np.int64)
