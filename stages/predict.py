@@ -32,10 +32,19 @@ def main() -> None:
         "--model", default="models/classifier", help="folder of it (default: %(default)s)"
     )
     parser.add_argument("--output", help="CSV or Parquet file to write; without it, CSV is printed")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="with two classes, call a row the second if its probability is above this; the report "
+        "says what follows from some thresholds (without it: the most probable class)",
+    )
     arguments = parser.parse_args()
     threadpool_limits(1)  # more threads hurt on a busy machine
     source: Source = sys.stdin.buffer if arguments.table == "-" else arguments.table
-    tables = load(arguments.model).tables(source)
+    classifier = load(arguments.model)
+    if arguments.threshold is not None:
+        _check(arguments.threshold, len(classifier.classes_))
+    tables = classifier.tables(source, arguments.threshold)
     output: str | None = arguments.output
     if not output:
         _write(tables, sys.stdout.buffer, arrow_csv.CSVWriter)
@@ -45,6 +54,19 @@ def main() -> None:
         writer = parquet.ParquetWriter if output.endswith(PARQUET) else arrow_csv.CSVWriter
         with whole_file(output) as scratch:
             _write(tables, str(scratch), writer)
+
+
+def _check(threshold: float, classes: int) -> None:
+    if classes > 2:
+        raise UserError(
+            f"--threshold: goes with two classes, and this model tells {classes} apart. Leave it "
+            "out, and choose by the probabilities of each class."
+        )
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"--threshold: expected a probability from 0 to 1, but is {threshold:g}. "
+            "plots/report.md has a table of what some of them do."
+        )
 
 
 def _write(tables: Iterator[pa.Table], sink: Any, open_writer: Any) -> None:

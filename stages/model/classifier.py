@@ -55,15 +55,24 @@ class Classifier:
         predicted = pa.concat_tables(self.tables(_table(frame))).to_pandas()
         return predicted.set_index(frame.index) if _is_pandas(frame) else predicted
 
-    def tables(self, source: Source) -> Iterator[pa.Table]:
-        """Yield, a batch at a time, the id if there is one, label, its probability, all of them."""
+    def tables(self, source: Source, threshold: float | None = None) -> Iterator[pa.Table]:
+        """Yield, a batch at a time, the id if there is one, label, its probability, all of them.
+
+        Args:
+            source: of rows.
+            threshold: with two classes, the probability above which a row's label is the second;
+                without it, the label is the most probable one.
+        """
         names = self.classes_
         for batch, probabilities in self.stream(source):
+            predicted = probabilities.argmax(axis=1)
+            if threshold is not None:
+                predicted = (probabilities[:, 1] > threshold).astype(np.int64)
             columns: dict[str, Any] = {}
             if self.schema.id and self.schema.id.name in batch.schema.names:
                 columns[self.schema.id.name] = batch.column(self.schema.id.name)
-            columns["label"] = pa.array(names[probabilities.argmax(axis=1)].tolist())
-            columns["probability"] = probabilities.max(axis=1)
+            columns["label"] = pa.array(names[predicted].tolist())
+            columns["probability"] = probabilities[np.arange(len(predicted)), predicted]
             columns |= dict(zip(names.tolist(), probabilities.T, strict=True))
             yield pa.table(columns)
 
