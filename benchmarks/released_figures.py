@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics as sklearn_metrics
 
-from stages.evaluation.counting import Counted, add_rows, nothing
+from stages.evaluation.counted import Counted, add_rows, nothing
 from stages.evaluation.estimate import Measured
 from stages.evaluation.layout import scored_classes
 from stages.evaluation.release import CountRelease, noise_for

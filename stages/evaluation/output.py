@@ -10,7 +10,7 @@ import numpy as np
 from stages.books.booking import Booking
 from stages.books.records import Record, epsilon_of
 from stages.errors import UserError
-from stages.evaluation.counting import Counted
+from stages.evaluation.counted import Counted
 from stages.evaluation.estimate import Estimate, Measured
 from stages.evaluation.layout import Layout, scored_classes
 from stages.evaluation.released import Released, figures_of_everyone, figures_of_groups

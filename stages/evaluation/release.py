@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.evaluation.counting import Counted
+from stages.evaluation.counted import Counted
 from stages.evaluation.estimate import Estimate
 from stages.evaluation.layout import Groups, Layout
 from stages.evaluation.released import Released
