@@ -1,8 +1,9 @@
 """Compare runs by what they promise and what they are good for.
 
-Prints a Markdown table of the workspace and of each revision: test accuracy and log loss, each ±
-its privacy noise; the base rate, which is the accuracy of guessing the largest class; ε of all that
-the run publishes; and ε of all runs on the table by then. `dvc plots diff` overlays the same points
+Prints a Markdown table of the workspace and of each revision: test accuracy ± for new patients, and
+the part of that which is privacy noise; the base rate, which is the accuracy of always saying the
+largest class; log loss ± for new patients; ε of all that the run publishes; and ε of all runs on
+the table by then. `dvc plots diff` overlays the same points
 in a browser. In a notebook,
 
     from stages.compare import runs

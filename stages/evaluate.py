@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from stages.books.booking import book
 from stages.commands import run_stage
 from stages.evaluation.counting import count
-from stages.evaluation.output import exact, no_promise, promise_of, released
-from stages.evaluation.release import CountRelease
+from stages.evaluation.output import exact, no_promise, noisy, promise_of
+from stages.evaluation.release import CountRelease, declared_rows
 from stages.files import write_text
 from stages.model.files import load_model
 from stages.params import load_params
@@ -32,15 +32,15 @@ def main() -> None:
     counted = count(model, prepared)
     if params.exact_metrics:
         promise = no_promise("exact_metrics is on: ε does not cover these figures")
-        exact(counted, model, prepared).write(prepared.classes, promise)
+        exact(counted, model, prepared).write(prepared, promise)
         return write_text(EVALUATIONS, "exact\n")
 
     mechanism = CountRelease.of(params, prepared)
     spend = mechanism.spend(prepared.source, params.target_delta)
     booking = book(spend, params, of=description["privacy"]["run"])
-    evaluated = released(counted, mechanism, prepared, params.simulation_seed)
+    released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)
     booking.settle(mechanism.events)
-    evaluated.write(prepared.classes, promise_of(booking, description["privacy"]))
+    noisy(*released, prepared).write(prepared, promise_of(booking, description["privacy"]))
     print(booking.summary())
     return write_text(EVALUATIONS, f"{booking.part}\n")
 

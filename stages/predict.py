@@ -42,10 +42,19 @@ def main() -> None:
         help="what to do about rows that cannot be read: stop, or skip them, which gives the "
         "reason in the column `error` instead of an answer and ends with status 3",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="with two classes, call a row the second if its probability is above this; the report "
+        "says what follows from some thresholds (without it: the most probable class)",
+    )
     arguments = parser.parse_args()
     threadpool_limits(1)  # more threads hurt on a busy machine
     source: Source = sys.stdin.buffer if arguments.table == "-" else arguments.table
-    tables = load(arguments.model).tables(source, on_error=arguments.on_error)
+    classifier = load(arguments.model)
+    if arguments.threshold is not None:
+        _check(arguments.threshold, len(classifier.classes_))
+    tables = classifier.tables(source, threshold=arguments.threshold, on_error=arguments.on_error)
     output: str | None = arguments.output
     if not output:
         rows, answered = _write(tables, sys.stdout.buffer, arrow_csv.CSVWriter)
@@ -60,6 +69,19 @@ def main() -> None:
         told = f"{rows - answered} of {rows} rows could not be read and have no answer; why not,"
         print(told, "their column `error` says.", file=sys.stderr)
         raise SystemExit(SOME_UNANSWERED)
+
+
+def _check(threshold: float, classes: int) -> None:
+    if classes > 2:
+        raise UserError(
+            f"--threshold: goes with two classes, and this model tells {classes} apart. Leave it "
+            "out, and choose by the probabilities of each class."
+        )
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"--threshold: expected a probability from 0 to 1, but is {threshold:g}. "
+            "plots/report.md has a table of what some of them do."
+        )
 
 
 def _write(tables: Iterator[pa.Table], sink: Any, open_writer: Any) -> tuple[int, int]:

@@ -63,9 +63,9 @@ def test_subgroups_are_reported_with_their_noise(example):
     for column, groups in columns.items():
         counted = [float(row["rows"]) for row in rows if row["column"] == column]
         assert len(counted) == len(groups)
-        # Rows add up to those of the whole, but for noise of scale 4 / 3.5 on 9 counts each.
+        # Rows add up to those of the whole, but for noise of deviation 4 on at most 56 counts.
         assert np.sum(counted) == pytest.approx(everyone, abs=150)
-    assert all(float(row["accuracy_interval"]) > 0 for row in rows)
+    assert all(float(row["accuracy_noise"]) > 0 for row in rows)
 
 
 def logits_by_row(model, features):

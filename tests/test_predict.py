@@ -211,6 +211,47 @@ def test_the_command_prints_what_python_gives(model, classifier, patients, tmp_p
     assert table.column("label").to_pylist() == classifier.predict(patients).tolist()
 
 
+def test_a_threshold_decides_who_is_called_the_second_class(model, classifier, patients):
+    probabilities = classifier.predict_proba(patients)[:, 1]
+    threshold = float(np.quantile(probabilities, 0.8))
+    printed = predict("--model", model, "--threshold", threshold, SAMPLE)
+    rows = pd.read_csv(io.BytesIO(printed))
+    called = rows["label"] == classifier.classes_[1]
+    assert np.array_equal(called, probabilities > threshold)
+    assert 0 < called.sum() < len(called)
+    # The probability is that of the label, which need no longer be the most probable one.
+    expected = np.where(called, probabilities, 1 - probabilities)
+    np.testing.assert_allclose(rows["probability"], expected)
+    # At a half it is what it is without.
+    assert predict("--model", model, "--threshold", 0.5, SAMPLE) == predict(
+        "--model", model, SAMPLE
+    )
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, "nan"])
+def test_a_threshold_that_is_no_probability_is_refused(model, threshold):
+    message = predict("--model", model, f"--threshold={threshold}", SAMPLE, expect=1)
+    assert "expected a probability from 0 to 1" in message
+    assert "Traceback" not in message
+
+
+def test_a_threshold_is_refused_where_it_would_mean_nothing(tmp_path):
+    schema = schema_of(
+        tmp_path,
+        {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 9}},
+        {
+            "name": "stage",
+            "type": "string",
+            "role": "label",
+            "constraints": {"enum": ["mild", "severe", "critical"]},
+        },
+    )
+    (tmp_path / "rows.csv").write_text("age\n3\n")
+    folder = save_untrained(tmp_path / "model", schema)
+    message = predict("--model", folder, "--threshold=0.2", tmp_path / "rows.csv", expect=1)
+    assert "goes with two classes, and this model tells 3 apart" in message
+
+
 def test_a_label_in_the_file_is_not_read(model, tmp_path):
     with_labels = predict("--model", model, SAMPLE)
     other = tmp_path / "other.csv"

@@ -280,7 +280,7 @@ def put(content, path, value):
         ("evidence.training.history.0.steps.surprise", 1),
         ("evidence.training.history.0", {"steps": {}, "more": {}}),
         ("evidence.testing.spend.0", {"unheard_of": {"epsilon": 1.0}}),
-        ("evidence.testing.spend.0.discrete_laplace.epsilon", -1),
+        ("evidence.testing.spend.0.gaussian.noise_multiplier", -1),
         ("evidence.training.surprise", None),
         ("evidence.training.surprise", 1),
         ("evidence.attack.test_figures", {"advantage": 1.5}),

@@ -85,15 +85,15 @@ FIGURES = [
     (
         MAIN,
         r"right on (\S+) % ± (\S+) %",
-        [100 * TEST.accuracy, 100 * (TEST.interval or {})["accuracy"]],
+        [100 * TEST.accuracy, 100 * (TEST.off("accuracy").new_patients or math.nan)],
         "{:.1f}",
     ),
     (
         MAIN,
         r"ROC area (\S+) ± (\S+) and log loss (\S+) ± ([\d.]+\d)",
         [
-            *(TEST.figures["roc_auc"], (TEST.interval or {})["roc_auc"]),
-            *(TEST.loss, (TEST.interval or {})["loss"]),
+            *(TEST.figures["roc_auc"], TEST.off("roc_auc").new_patients or math.nan),
+            *(TEST.loss, TEST.off("loss").new_patients or math.nan),
         ],
         "{:.3f}",
     ),

@@ -1,6 +1,6 @@
 """Test figures, released or exact, and the tables of CSV that DVC draws."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ import numpy as np
 from stages.books.booking import Booking
 from stages.books.records import Record, epsilon_of
 from stages.errors import UserError
-from stages.evaluation.counting import Counted
-from stages.evaluation.metrics import intervals, metrics_of
-from stages.evaluation.release import CountRelease, Table
-from stages.evaluation.result import EvaluateResult
-from stages.evaluation.tables import Rows, cell_rows, confusion_rows, group_rows, roc_rows
+from stages.evaluation.counted import Counted
+from stages.evaluation.estimate import Estimate, Measured
+from stages.evaluation.layout import Layout, scored_classes
+from stages.evaluation.released import Released, figures_of_everyone, figures_of_groups
+from stages.evaluation.result import EvaluateResult, PlusMinus
+from stages.evaluation.scores import THRESHOLDS
+from stages.evaluation.tables import confusion_rows, group_rows, roc_rows, score_rows
 from stages.files import write_csv
 from stages.model.perceptron import Model, predict_probabilities
 from stages.tabular.prepared import Prepared
-
-REDRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -27,70 +27,73 @@ class Evaluated:
     """What is shown of the test rows.
 
     Attributes:
-        table: (classes, classes, BINS) rows by label, prediction and bin.
-        group_rows: the figures of everyone and of each subgroup.
+        counts: from which all of it follows.
+        groups: the counts of each grouping (levels, classes, 2), as a vector.
         figures: every test metric, by name.
-        interval: ± of each by the noise; None if exact.
     """
 
-    table: Table
-    group_rows: Rows
-    figures: Mapping[str, float]
-    interval: Mapping[str, float] | None = None
+    counts: Released
+    groups: Mapping[str, Estimate]
+    figures: Mapping[str, Measured]
 
-    def write(self, classes: tuple[str, ...], promise: Mapping[str, Any]) -> EvaluateResult:
+    def write(self, prepared: Prepared, promise: Mapping[str, Any]) -> EvaluateResult:
         """Write everything that the stage makes, and return the metrics."""
+        classes, table, noisy = prepared.classes, self.counts.table, self.counts.is_noisy
         result = EvaluateResult(
-            figures=dict(self.figures),
-            interval=self.interval and dict(self.interval),
-            confusion_matrix=self.table.sum(axis=2).round(1).tolist(),
+            figures={name: float(one.value) for name, one in self.figures.items()},
+            plus_minus={
+                name: PlusMinus(
+                    new_patients=float(one.new_patients),
+                    noise=float(one.noise) if noisy else None,
+                )
+                for name, one in self.figures.items()
+            },
+            confusion_matrix=table.confusion.round(3).tolist(),
             **promise,
         )
         plots = Path("plots")
-        write_csv(plots / "test_counts.csv", cell_rows(self.table, classes))
-        write_csv(plots / "confusion.csv", confusion_rows(self.table, classes))
-        write_csv(plots / "roc.csv", roc_rows(self.table))
-        write_csv(plots / "subgroups.csv", self.group_rows)
+        write_csv(plots / "test_counts.csv", score_rows(table, classes))
+        write_csv(plots / "confusion.csv", confusion_rows(table.confusion, classes))
+        write_csv(plots / "roc.csv", roc_rows(table))
+        write_csv(plots / "subgroups.csv", [*self._group_rows(prepared.groups)])
         result.write()
         return result
 
+    def _group_rows(self, groups: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
+        noisy = self.counts.is_noisy
+        yield from group_rows("everyone", [""], figures_of_everyone(self.counts), noisy=noisy)
+        for name, counts in self.groups.items():
+            figures = figures_of_groups(counts, self.counts.layout.classes)
+            yield from group_rows(name, groups[name], figures, noisy=noisy)
 
-def released(
-    counted: Counted, mechanism: CountRelease, prepared: Prepared, simulation_seed: int | None
-) -> Evaluated:
-    """Release all counts once; return the noisy tables and every metric that follows from them."""
-    table = mechanism.release(counted.table, simulation_seed)
-    groups = {
-        name: mechanism.release_groups(counts, simulation_seed)
-        for name, counts in counted.groups.items()
-    }
-    # How far noise moves a figure: no row is read for it, so the seed need not be secret.
-    source = np.random.default_rng(0)
-    redraws = mechanism.redraws(table, REDRAWS, source)
-    rows = group_rows("everyone", [""], table.sum(axis=2)[None], redraws.sum(axis=3)[:, None])
-    for name, group in groups.items():
-        moved = mechanism.redraw_groups(group, REDRAWS, source)
-        rows += group_rows(name, prepared.groups[name], group, moved)
-    ordered = prepared.ordered
-    figures, off = metrics_of(table, ordered=ordered), intervals(table, redraws, ordered=ordered)
-    return Evaluated(table, rows, figures, off)
+
+def noisy(counts: Released, groups: Mapping[str, Estimate], prepared: Prepared) -> Evaluated:
+    """Return every figure of what was released."""
+    return Evaluated(counts, groups, counts.figures(ordered=prepared.ordered))
 
 
 def exact(counted: Counted, model: Model, prepared: Prepared) -> Evaluated:
-    """Return the tables without noise and every metric, for the owner's eyes."""
+    """Return every figure without noise, for the owner's eyes."""
     from sklearn.metrics import log_loss, roc_auc_score  # noqa: PLC0415 - a second of start-up
 
-    table = counted.table.astype(np.float64)
+    classes = len(prepared.classes)
+    scored = scored_classes(classes)
+    layout = Layout(classes, np.arange(len(THRESHOLDS)))
+    counts = Released(layout, Estimate(layout.counts(counted.confusion, counted.scores), None))
     features, labels = prepared.test
     probabilities = np.concatenate(list(predict_probabilities(model, features)))
-    figures = metrics_of(table, ordered=prepared.ordered)
-    figures["loss"] = float(log_loss(labels, probabilities, labels=range(len(table))))
-    if len(table) == 2:
-        figures["roc_auc"] = float(roc_auc_score(labels, probabilities[:, 1]))
-    rows = group_rows("everyone", [""], table.sum(axis=2)[None])
-    for name, group in counted.groups.items():
-        rows += group_rows(name, prepared.groups[name], group.astype(np.float64))
-    return Evaluated(table, rows, figures)
+    areas = [roc_auc_score(labels == of, probabilities[:, of]) for of in scored]
+    known = {
+        "loss": log_loss(labels, probabilities, labels=range(classes)),
+        "roc_auc": np.mean(areas),
+    }
+    figures = counts.figures(ordered=prepared.ordered)
+    for name, value in known.items():
+        figures[name] = figures[name]._replace(value=np.asarray(value))
+    groups = {
+        name: Estimate(own.ravel().astype(np.float64), None) for name, own in counted.groups.items()
+    }
+    return Evaluated(counts, groups, figures)
 
 
 def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:

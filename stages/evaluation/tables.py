@@ -1,102 +1,116 @@
 """What the released tables look like as rows of CSV, for DVC's plots and for the plot stage."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.evaluation.metrics import (
-    BIN_EDGES,
-    BINS,
-    Table,
-    group_metrics,
-    one_against_rest,
-    roc_curve,
-)
+from stages.evaluation.estimate import Measured
+from stages.evaluation.layout import Layout, Table, scored_classes
+from stages.evaluation.metrics import roc_curve
+from stages.evaluation.scores import THRESHOLDS, Values
 
 Rows = list[dict[str, Any]]
 
 # As many made-up people as Git and a browser take with ease.
 MOST_ROWS = 10_000
 
+# Points of a ROC curve that is the mean of several.
+MEAN_POINTS = 51
 
-def cell_rows(table: Table, classes: Sequence[str]) -> Rows:
-    """Return a row per cell of a (classes, classes, BINS) table."""
+
+def score_rows(table: Table, classes: Sequence[str]) -> Rows:
+    """Return a row per count of scores, whose label is a class or, of several, `other`."""
+    ends = [0.0, *map(float, table.thresholds), 1.0]
+    others = classes[0] if len(classes) == 2 else "other"
+    scored = [classes[of] for of in scored_classes(len(classes))]
     return [
         {
-            "label": classes[label],
-            "predicted": classes[predicted],
-            "label_probability_from": BIN_EDGES[cell],
-            "label_probability_to": BIN_EDGES[cell + 1],
-            "rows": round(float(rows), 3),
+            "probability_of": scored[of],
+            "label": scored[of] if own else others,
+            "probability_from": ends[place],
+            "probability_to": ends[place + 1],
+            "rows": round(float(count), 3),
         }
-        for (label, predicted, cell), rows in np.ndenumerate(table)
+        for (of, own, place), count in np.ndenumerate(table.scores)
     ]
 
 
-def table_of(cells: Sequence[dict[str, str]]) -> tuple[Table, list[str]]:
-    """Return the table and the class names that `cell_rows` wrote."""
-    classes = list(dict.fromkeys(cell["label"] for cell in cells))
-    rows = np.array([float(cell["rows"]) for cell in cells])
-    return rows.reshape(len(classes), len(classes), BINS), classes
+def counts_of(
+    confusion: Sequence[Sequence[float]], scores: Sequence[Mapping[str, str]]
+) -> tuple[Layout, Values]:
+    """Return the counts that the confusion matrix and `score_rows` tell, and what is where."""
+    inner = {float(row["probability_from"]) for row in scores} - {0.0}
+    places = np.array([np.abs(THRESHOLDS - value).argmin() for value in sorted(inner)])
+    counts = [float(row["rows"]) for row in scores]
+    return Layout(len(confusion), places), np.append(np.ravel(confusion), counts)
 
 
-def confusion_rows(table: Table, classes: Sequence[str]) -> Rows:
+def shown(counts: Values) -> npt.NDArray[np.int64]:
+    """Return estimates of counts as whole people."""
+    whole: npt.NDArray[np.int64] = np.maximum(counts, 0).round().astype(np.int64)
+    return whole
+
+
+def confusion_rows(confusion: Values, classes: Sequence[str]) -> Rows:
     """Return one row per counted person, as DVC's `confusion` template wants it.
 
     They are made up from the released counts, rounded: no row stands for a real one. Of more than
     `MOST_ROWS` they are the proportions.
     """
-    counts = table.sum(axis=2)
-    shown = counts * min(1.0, MOST_ROWS / max(1.0, float(counts.sum())))
-    confusion: npt.NDArray[np.int64] = shown.round().astype(np.int64)
+    counts = np.maximum(confusion, 0)
+    whole = shown(counts * min(1.0, MOST_ROWS / max(1.0, float(counts.sum()))))
     return [
         {"actual": classes[label], "predicted": classes[predicted]}
-        for (label, predicted), rows in np.ndenumerate(confusion)
+        for (label, predicted), rows in np.ndenumerate(whole)
         for _ in range(rows)
     ]
 
 
+def drawn_roc(scores: Values) -> Values:
+    """Return a ROC curve (2, points) as it is drawn: within the square, and never falling."""
+    return np.maximum.accumulate(np.clip(roc_curve(scores), 0, 1), axis=-1)
+
+
 def roc_rows(table: Table) -> Rows:
-    """Return the points of the ROC curve, with more than two classes of the mean class."""
-    if len(table) == 2:
-        false_positives, true_positives = roc_curve(table)
+    """Return the points of the ROC curve, with more than two classes of the mean of theirs."""
+    curves = [drawn_roc(scores) for scores in table.scores]
+    if len(curves) == 1:
+        ((false, true),) = curves
     else:
-        each = one_against_rest(table)
-        false_positives, true_positives = np.array([[0, 0], each.mean(axis=0), [1, 1]]).T
+        false = np.linspace(0, 1, MEAN_POINTS)
+        true = np.mean([np.interp(false, *curve) for curve in curves], axis=0)
     return [
         {"false_positive_rate": round(float(x), 4), "true_positive_rate": round(float(y), 4)}
-        for x, y in zip(false_positives, true_positives, strict=True)
+        for x, y in zip(false, true, strict=True)
     ]
 
 
 def group_rows(
-    column: str, levels: Sequence[str], groups: Table, redraws: Table | None = None
+    column: str, levels: Sequence[str], figures: Mapping[str, Measured], *, noisy: bool
 ) -> Rows:
-    """Return a row of test figures per subgroup, each with its ± if there is noise.
+    """Return a row of test figures per subgroup, each with its ±.
 
     Args:
         column: what the rows are grouped by.
         levels: names of the groups.
-        groups: (levels, classes, classes) rows by group, label and prediction.
-        redraws: (draws, levels, classes, classes) copies with noise added once more.
+        figures: by name, each (levels,).
+        noisy: whether there is noise in them.
     """
-    figures = group_metrics(groups)
-    moved = {} if redraws is None else group_metrics(redraws)
-    off = {
-        name: np.quantile(np.abs(values - figures[name]), 0.95, axis=0)
-        for name, values in moved.items()
-    }
     return [
-        {"column": column, "group": level}
-        | {
-            key: round(float(value[number]), 4)
-            for name in figures
-            for key, value in (
-                (name, figures[name]),
-                (f"{name}_interval", off.get(name, np.zeros(len(levels)))),
-            )
-        }
+        {"column": column, "group": level, **dict(_cells_of(figures, number, noisy=noisy))}
         for number, level in enumerate(levels)
     ]
+
+
+def _cells_of(
+    figures: Mapping[str, Measured], number: int, *, noisy: bool
+) -> Iterator[tuple[str, float]]:
+    for name, measured in figures.items():
+        value, noise, new_patients = (round(float(part[number]), 4) for part in measured)
+        yield name, value
+        if name != "rows":
+            yield f"{name}_new_patients", new_patients
+        if noisy:
+            yield f"{name}_noise", noise

@@ -72,20 +72,25 @@ class Classifier:
         predicted = pa.concat_tables(self.tables(_table(frame), on_error=on_error)).to_pandas()
         return predicted.set_index(frame.index) if _is_pandas(frame) else predicted
 
-    def tables(self, source: Source, *, on_error: OnError = "stop") -> Iterator[pa.Table]:
+    def tables(
+        self, source: Source, *, threshold: float | None = None, on_error: OnError = "stop"
+    ) -> Iterator[pa.Table]:
         """Yield, a batch at a time, the id if there is one, label, its probability, all of them.
 
         Args:
             source: the rows.
+            threshold: with two classes, the probability above which a row's label is the second;
+                without it, the label is the most probable one.
             on_error: `stop` raises a UserError if any row cannot be read; `skip` gives such a row
                 no answer, and the reason in a last column, `error`.
         """
         if on_error == "stop":
             for batch, probabilities in self.stream(source):
-                yield self._answers(batch, probabilities)
+                yield self._answers(batch, probabilities, threshold)
             return
         for batch, places, reasons in read_what_fits(source, self.schema):
-            yield _among(self._answers(batch, self._score(batch)), places.tolist(), reasons)
+            answers = self._answers(batch, self._score(batch), threshold)
+            yield _among(answers, places.tolist(), reasons)
 
     def stream(self, source: Source) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]:
         """Yield the rows of a table, as read, and their probabilities, a batch at a time."""
@@ -104,12 +109,20 @@ class Classifier:
             )
         return probabilities
 
-    def _answers(self, batch: pa.RecordBatch, probabilities: npt.NDArray[np.float64]) -> pa.Table:
+    def _answers(
+        self,
+        batch: pa.RecordBatch,
+        probabilities: npt.NDArray[np.float64],
+        threshold: float | None,
+    ) -> pa.Table:
+        predicted = probabilities.argmax(axis=1)
+        if threshold is not None:
+            predicted = (probabilities[:, 1] > threshold).astype(np.int64)
         columns: dict[str, Any] = {}
         if self.schema.id and self.schema.id.name in batch.schema.names:
             columns[self.schema.id.name] = batch.column(self.schema.id.name)
-        columns["label"] = pa.array(self.classes_).take(pa.array(probabilities.argmax(axis=1)))
-        columns["probability"] = probabilities.max(axis=1, initial=0)
+        columns["label"] = pa.array(self.classes_).take(pa.array(predicted))
+        columns["probability"] = probabilities[np.arange(len(predicted)), predicted]
         columns |= dict(zip(self.schema.class_names, probabilities.T, strict=True))
         return pa.table(columns)
 

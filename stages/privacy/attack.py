@@ -15,11 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.privacy.events import DiscreteLaplace
+from stages.privacy.gaussian import delta_gaussian, epsilon_gaussian
 
 Rates = npt.NDArray[np.float64]
 
 # The rates of false positives at which a report tells the true ones.
 REPORTED = (0.001, 0.01, 0.1)
+
+# A profile ends where an attack would gain less than this, on this many points.
+LEAST_DELTA = 1e-10
+POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,12 @@ def profile_of_counts(events: Sequence[DiscreteLaplace]) -> Profile:
     epsilons = np.unique(np.append(losses[losses > 0], 0.0))
     missing = np.maximum(0.0, -np.expm1(epsilons[:, None] - losses))
     return Profile(epsilons, missing @ chances)
+
+
+def profile_of_gaussian(squared_mu: float) -> Profile:
+    """Return δ(ε) of Gaussian mechanisms with μ² in all, at as many ε as the curve needs."""
+    epsilons = np.linspace(0, epsilon_gaussian(squared_mu, LEAST_DELTA), POINTS)
+    return Profile(epsilons, np.array([delta_gaussian(squared_mu, float(e)) for e in epsilons]))
 
 
 def profile_of_promise(epsilon: float, delta: float) -> Profile:

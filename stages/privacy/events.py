@@ -41,8 +41,24 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Gaussian:
+    """Gaussian noise on figures that are released once, all of them as one mechanism.
+
+    Attributes:
+        noise_multiplier: σ of the whole: noise deviation over L2 sensitivity.
+    """
+
+    __pydantic_config__ = _AS_DECLARED
+
+    noise_multiplier: Positive
+
+
+@dataclass(frozen=True)
 class DiscreteLaplace:
-    """Discrete Laplace noise on integers that a row moves by 1 in all: pure `epsilon`-DP."""
+    """Discrete Laplace noise on integers that a row moves by 1 in all: pure `epsilon`-DP.
+
+    Test figures of earlier versions were released by it.
+    """
 
     __pydantic_config__ = _AS_DECLARED
 
@@ -66,7 +82,12 @@ class BestOfMany:
     shape: float
 
 
-_KINDS = {"steps": Steps, "discrete_laplace": DiscreteLaplace, "best_of_many": BestOfMany}
+_KINDS = {
+    "steps": Steps,
+    "gaussian": Gaussian,
+    "discrete_laplace": DiscreteLaplace,
+    "best_of_many": BestOfMany,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -89,6 +110,7 @@ _FILED = (BeforeValidator(_untagged), WrapSerializer(_tagged))
 
 Event = Annotated[
     Annotated[Steps, *_FILED, Tag("steps")]
+    | Annotated[Gaussian, *_FILED, Tag("gaussian")]
     | Annotated[DiscreteLaplace, *_FILED, Tag("discrete_laplace")]
     | Annotated[BestOfMany, *_FILED, Tag("best_of_many")],
     Discriminator(_name_of),
@@ -114,7 +136,7 @@ def from_json(content: Sequence[Mapping[str, Any]]) -> list[Event]:
 def with_more_noise(event: Event, factor: float) -> Event:
     """Return the event with its noise made `factor` times as large."""
     match event:
-        case Steps():
+        case Steps() | Gaussian():
             return replace(event, noise_multiplier=event.noise_multiplier * factor)
         case DiscreteLaplace():
             return DiscreteLaplace(event.epsilon / factor)

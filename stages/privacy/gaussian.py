@@ -10,19 +10,30 @@ Gaussian Differential Privacy").
 import math
 from collections.abc import Sequence
 
-from stages.privacy.events import Event, Steps
+from stages.privacy.events import Event, Gaussian, Steps
 
 
 def is_gaussian(events: Sequence[Event]) -> bool:
-    """Whether all events are Gaussian mechanisms: steps whose batches are everybody."""
-    return all(isinstance(event, Steps) and event.sample_rate == 1 for event in events)
+    """Whether all are Gaussian mechanisms: releases, and steps whose batches are everybody."""
+    return all(
+        isinstance(event, Gaussian) or (isinstance(event, Steps) and event.sample_rate == 1)
+        for event in events
+    )
 
 
 def precision(events: Sequence[Event]) -> float:
-    """Return μ², the sum of 1 / σ² over all steps, in which Gaussian mechanisms add up."""
-    return sum(
-        event.steps / event.noise_multiplier**2 for event in events if isinstance(event, Steps)
-    )
+    """Return μ², the sum of 1 / σ² over all of them, in which Gaussian mechanisms add up."""
+    return sum(map(_precision, events))
+
+
+def _precision(event: Event) -> float:
+    match event:
+        case Steps():
+            return event.steps / event.noise_multiplier**2
+        case Gaussian():
+            return float(event.noise_multiplier**-2)
+        case _:
+            raise TypeError(f"expected Gaussian mechanisms, got {event}")
 
 
 def epsilon_gaussian(squared_mu: float, delta: float) -> float:
@@ -40,6 +51,24 @@ def epsilon_gaussian(squared_mu: float, delta: float) -> float:
     while high - low > 1e-9 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if _delta(mu, middle) > delta else (low, middle)
+    return high
+
+
+def delta_gaussian(squared_mu: float, epsilon: float) -> float:
+    """Return δ at ε of a Gaussian mechanism of noise σ = 1 / μ, for μ above 0, exactly."""
+    return _delta(math.sqrt(squared_mu), epsilon)
+
+
+def gaussian_noise(epsilon: float, delta: float) -> float:
+    """Return the least σ of a Gaussian mechanism that is (ε, δ) private; rounded up by 1e-9."""
+    low, high = 0.0, 1.0
+    while epsilon_gaussian(high**-2, delta) > epsilon:
+        low, high = high, 2 * high
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if epsilon_gaussian(middle**-2, delta) > epsilon else (low, middle)
+        )
     return high
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps
+from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Gaussian, Steps
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
@@ -79,6 +79,8 @@ def _curve_of(event: Event) -> Curve:
     match event:
         case Steps():
             return event.steps * _step_curve(event.noise_multiplier, event.sample_rate)
+        case Gaussian():
+            return _step_curve(event.noise_multiplier, 1.0)
         case DiscreteLaplace():
             return _discrete_laplace_curve(event.epsilon)
         case BestOfMany():
@@ -144,6 +146,8 @@ def dp_event(event: Event) -> "DpEvent":
             if event.sample_rate < 1:
                 step = dp_accounting.PoissonSampledDpEvent(event.sample_rate, step)
             return dp_accounting.SelfComposedDpEvent(step, event.steps)
+        case Gaussian():
+            return dp_accounting.GaussianDpEvent(event.noise_multiplier)
         case DiscreteLaplace():
             # Randomized response on one bit with noise 2 / (1 + e^ε).
             return dp_accounting.RandomizedResponseDpEvent(2 / (1 + math.exp(event.epsilon)), 2)

@@ -134,9 +134,10 @@ def _fill(folder: Path, run: Run) -> Statement:
     shutil.copytree(CLASSIFIER, folder / "model", copy_function=shutil.copyfile)
     run.train.write(folder)
     run.test.write(folder)
+    table = run.counts.table
     # What follows from other files is made anew, so that it cannot be of another run.
-    write_csv(folder / "plots/confusion.csv", confusion_rows(run.table, run.classes))
-    write_csv(folder / "plots/roc.csv", roc_rows(run.table))
+    write_csv(folder / "plots/confusion.csv", confusion_rows(table.confusion, run.classes))
+    write_csv(folder / "plots/roc.csv", roc_rows(table))
     for name in TABLES:
         shutil.copyfile(name, folder / name)
     today = datetime.now(UTC).date()

@@ -10,21 +10,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from stages.evaluation.estimate import Measured
 from stages.evaluation.metrics import (
-    BIN_EDGES,
-    Table,
-    Values,
     calibration_curve,
     one_against_rest,
+    roc_area,
     roc_curve,
+    shares_of_labels,
 )
+from stages.evaluation.scores import Values, bin_means
+from stages.evaluation.tables import drawn_roc, shown
 from stages.privacy.attack import curve_rows
-from stages.reporting.figures import BLUE, GREY, ORANGE, SHADES, SIDE, picture, save, to_svg
+from stages.reporting.figures import BLUE, GREY, INK, ORANGE, SHADES, SIDE, picture, save, to_svg
 from stages.reporting.run import Run
-from stages.reporting.words import with_noise
+from stages.reporting.words import with_off
 from stages.training.curves import ending, reach, smoothed
 
 FEW = 3  # classes whose numbers and names have room side by side
+WIDEST = 0.5  # ± of a share that is drawn
 
 
 def write_pictures(run: Run, folder: Path) -> None:
@@ -52,7 +55,9 @@ def loss(run: Run, axes: Axes) -> None:
 def accuracy(run: Run, axes: Axes) -> None:
     """Training accuracy by epoch, with a band of ±2 standard deviations of the noise."""
     _curve(run, axes, "accuracy", ".0%", scale=100)
-    axes.set(ylabel="rows classified right (%)", ylim=(0, 100))
+    axes.set(ylabel="rows classified right (%)")
+    mean, noise = smoothed(run.epochs, "accuracy")
+    axes.set_ylim(max(0.0, 100 * float((mean - 2 * noise).min()) - 5), 101)
 
 
 def _curve(run: Run, axes: Axes, name: str, form: str, scale: float = 1) -> None:
@@ -86,38 +91,44 @@ def spent(run: Run, axes: Axes) -> None:
 
 
 def confusion(run: Run, axes: Axes) -> None:
-    """Test rows by label and prediction, as released, each ± what the noise may hide."""
-    counts, noise = run.table.sum(axis=2), _noise(run, lambda table: table.sum(axis=-1))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    """Test rows by label and prediction, ± the noise, and their share of the label, ± all."""
+    rows = run.counts.measure(lambda table: table.confusion)
+    shares = run.counts.measure(lambda table: shares_of_labels(table.confusion))
+    share = np.clip(shares.value, 0, 1)
     few = len(run.classes) <= FEW
-    axes.pcolormesh(shares, cmap=SHADES, vmin=0, vmax=1)
-    for (label, predicted), rows in np.ndenumerate(counts):
-        share = shares[label, predicted]
-        around = "" if run.redraws is None else f" ± {noise[label, predicted]:.1f}"
+    axes.pcolormesh(share, cmap=SHADES, vmin=0, vmax=1)
+    for place, people in np.ndenumerate(shown(rows.value)):
+        noise = f" ± {rows.noise[place]:,.0f}" if run.counts.is_noisy else ""
+        form = ".0%" if shares.new_patients[place] >= 0.01 else ".1%"
+        said = f"{share[place]:{form}} ± {shares.new_patients[place]:{form}}"
         axes.text(
-            predicted + 0.5,
-            label + 0.5,
-            f"{rows:.1f}{around}\n{share:.0%} of label" if few else f"{rows:.0f}\n{share:.0%}",
+            place[1] + 0.5,
+            place[0] + 0.5,
+            f"{people:,}{noise}\n{said} of label" if few else f"{people:,}\n{share[place]:.0%}",
             ha="center",
             va="center",
-            color="white" if share > 0.9 else "black",
+            color="white" if share[place] > 0.9 else "black",
         )
     places = np.arange(len(run.classes)) + 0.5
     axes.set_xticks(places, run.classes, rotation=0 if few else 90)
     axes.set_yticks(places, run.classes, rotation=90 if few else 0, va="center")
     axes.invert_yaxis()
-    axes.set_title(f"{with_noise(run.test, 'accuracy', '.1%')} are right")
-    axes.set_xlabel(f"predicted (n = {counts.sum():.1f} test rows)")
+    axes.set_title(f"{with_off(run.test, 'accuracy', '.1%')} are right")
+    axes.set_xlabel(f"predicted (n ≈ {_people(run):,}; base rate {run.test.base_rate:.1%})")
     axes.set(ylabel="actual", aspect="equal")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
-def roc(run: Run, axes: Axes) -> None:
-    """True against false positive rate of class 1 at the released score bins, ± the noise.
+def _people(run: Run) -> int:
+    return int(shown(run.counts.table.confusion.sum()))
 
-    With more than two classes, both rates of each class against the others.
+
+def roc(run: Run, axes: Axes) -> None:
+    """True against false positive rate of class 1 at each threshold that scores are counted by.
+
+    With more than two classes, both rates and the ROC area of each class against the others.
     """
     draw = _rates_by_class if len(run.classes) > 2 else _roc_curve
     draw(run, axes)
@@ -125,70 +136,76 @@ def roc(run: Run, axes: Axes) -> None:
 
 def _roc_curve(run: Run, axes: Axes) -> None:
     _unit_square(axes, 0.62, 0.55, "guessing")
-    false, true = roc_curve(run.table)
-    across, up = _noise(run, lambda table: np.stack(roc_curve(table), axis=-2))
-    axes.plot(false, true, color=BLUE, marker=".", markersize=8)
-    axes.errorbar(false, true, up, across, fmt="none", ecolor=BLUE, elinewidth=1, alpha=0.5)
-    others, ones = run.table.sum(axis=(1, 2))
-    axes.set_title(f"ROC area {with_noise(run.test, 'roc_auc', '.3f')}")
-    axes.set_xlabel(f"false positives among {others:.1f} “{run.classes[0]}”")
-    axes.set_ylabel(f"true positives among {ones:.1f} “{run.classes[1]}”")
+    table = run.counts.table
+    points = run.counts.measure(lambda table: roc_curve(table.scores[..., 0, :, :]))
+    false, true = drawn_roc(table.scores[0])
+    axes.plot(false, true, color=BLUE, marker=".", markersize=7, linewidth=1.5)
+    _bars(axes, (false, true), Measured(*(part[1] for part in points)))
+    _bars(axes, (false, true), Measured(*(part[0] for part in points)), along="x")
+    others, ones = shown(table.confusion.sum(axis=1))
+    axes.set_title(f"ROC area {with_off(run.test, 'roc_auc', '.3f')}")
+    axes.set_xlabel(f"false positives among {others:,} “{run.classes[0]}”")
+    axes.set_ylabel(f"true positives among {ones:,} “{run.classes[1]}”")
 
 
 def _rates_by_class(run: Run, axes: Axes) -> None:
-    rates, noise = one_against_rest(run.table), _noise(run, one_against_rest)
-    places = np.arange(len(run.classes))
-    looks = (("false alarms", ORANGE, "s"), ("found", BLUE, "o"))
-    for number, (name, colour, marker) in enumerate(looks):
-        x, bars = rates[:, number], noise[:, number]
-        axes.errorbar(x, places, xerr=bars, fmt=marker, color=colour, label=name, capsize=3)
+    rates = run.counts.measure(lambda table: one_against_rest(table.confusion))
+    areas = run.counts.measure(lambda table: roc_area(table.scores))
+    places = np.arange(len(run.classes), dtype=np.float64)
+    for name, colour, marker, measured in (
+        ("false alarms", ORANGE, "s", Measured(*(part[..., 0] for part in rates))),
+        ("found", BLUE, "o", Measured(*(part[..., 1] for part in rates))),
+        ("ROC area", INK, "D", areas),
+    ):
+        x = np.clip(measured.value, 0, 1)
+        axes.plot(x, places, marker, color=colour, label=name, markersize=6)
+        _bars(axes, (x, places), measured, along="x", colour=colour)
     axes.set_yticks(places, run.classes)
-    axes.legend(frameon=False, loc="upper center", ncols=2, fontsize=11)
-    axes.set_title(f"Found of each class: {with_noise(run.test, 'recall', '.1%')}")
-    axes.set_xlabel(f"share, each class against the rest (n = {run.table.sum():.1f})")
+    axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=10, columnspacing=0.8)
+    axes.set_title(f"Mean ROC area {with_off(run.test, 'roc_auc', '.3f')}")
+    axes.set_xlabel(f"share, each class against the rest (n ≈ {_people(run):,})")
     axes.set(xlim=(-0.02, 1.02), ylim=(len(run.classes) - 0.5, -1.2))
 
 
 def calibration(run: Run, axes: Axes) -> None:
-    """Share of class 1 against its predicted probability; dots grow with the rows behind them.
+    """Share of a class against its predicted probability; dots grow with the rows behind them.
 
-    With more than two classes, rows by the probability that the model gave to their own class.
+    With two classes of class 1, with more of all of them together.
     """
-    draw = _own_class if len(run.classes) > 2 else _reliability
-    draw(run, axes)
-    axes.set_title(f"Log loss {with_noise(run.test, 'loss', '.3f')}")
-
-
-def _reliability(run: Run, axes: Axes) -> None:
     _unit_square(axes, 0.55, 0.62, "perfect", ha="right")
-    share, rows = calibration_curve(run.table)
-    noise = _noise(run, lambda table: calibration_curve(table)[0])
-    middle = (BIN_EDGES[1:] + BIN_EDGES[:-1]) / 2
-    bars = np.array([np.minimum(noise, share), np.minimum(noise, 1 - share)])
-    filled = rows >= 1
-    x, y = middle[filled], share[filled]
-    axes.scatter(x, y, s=14 + rows[filled], color=BLUE, alpha=0.85)
-    axes.errorbar(x, y, bars[:, filled], fmt="none", ecolor=BLUE, elinewidth=1, alpha=0.5)
-    axes.set_xlabel(f"predicted probability of “{run.classes[1]}”")
-    axes.set_ylabel(f"share that is (n = {run.table.sum():.1f})")
+    table = run.counts.table
+    measured = run.counts.measure(lambda table: calibration_curve(table.scores.sum(axis=-3)))
+    people = np.maximum(table.scores.sum(axis=(0, 1)), 0)
+    # Where nearly nobody is, the share is nothing but noise.
+    known = measured.new_patients < WIDEST
+    x, y = bin_means(table.thresholds)[known], np.clip(measured.value, 0, 1)[known]
+    size = 12 + 300 * people[known] / max(float(people.sum()), 1.0)
+    axes.scatter(x, y, s=size, color=BLUE, alpha=0.6, linewidth=0)
+    _bars(axes, (x, y), Measured(*(part[known] for part in measured)))
+    two = len(run.classes) == 2
+    of = f"“{run.classes[1]}”" if two else "a class"
+    axes.set_xlabel(f"predicted probability of {of}")
+    axes.set_ylabel(f"share that is (n ≈ {_people(run):,})")
+    axes.set_title(f"Log loss {with_off(run.test, 'loss', '.3f')}")
 
 
-def _own_class(run: Run, axes: Axes) -> None:
-    rows, noise = run.table.sum(axis=(0, 1)), _noise(run, lambda table: table.sum(axis=(-3, -2)))
-    width = np.diff(BIN_EDGES)
-    scale = max(float(rows.sum()), 1.0) * width
-    axes.bar(
-        BIN_EDGES[:-1],
-        rows / scale,
-        width,
-        yerr=np.minimum(noise, rows) / scale,
-        align="edge",
-        color=BLUE,
-        edgecolor="white",
-        error_kw={"ecolor": GREY, "elinewidth": 1},
-    )
-    axes.set(xlim=(0, 1), xlabel="probability given to the row's own class")
-    axes.set_ylabel(f"density of test rows (n = {run.table.sum():.1f})")
+def _bars(
+    axes: Axes,
+    points: tuple[Values, Values],
+    measured: Measured,
+    along: str = "y",
+    colour: str = BLUE,
+) -> None:
+    """Draw what points may be off, above them: wide in pale for new patients, the noise in dark."""
+    x, y = points
+    centre = {"x": x, "y": y}[along]
+    for half, width, alpha, end in (
+        (measured.new_patients, 1.0, 0.7, 2.0),
+        (measured.noise, 3.0, 0.45, 0.0),
+    ):
+        ends = np.array([np.minimum(half, centre), np.minimum(half, 1 - centre)])
+        look: Any = {f"{along}err": ends, "ecolor": colour, "elinewidth": width, "capsize": end}
+        axes.errorbar(x, y, fmt="none", alpha=alpha, zorder=5, **look)
 
 
 def attack(run: Run, axes: Axes) -> None:
@@ -247,19 +264,3 @@ def _unit_square(axes: Axes, x: float, y: float, diagonal: str, ha: str = "left"
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
     axes.text(x, y, diagonal, color=GREY, ha=ha)
-
-
-def _noise(run: Run, figures: Callable[[Table], Values]) -> Values:
-    """Return ± of figures of the table: with chance 0.95 another draw of the noise lies that near.
-
-    Where the table is exact it is NaN, of which matplotlib draws no bar.
-
-    Args:
-        run: whose table it is.
-        figures: what is drawn of a table; leading axes, which redraws have, it keeps.
-    """
-    released = figures(run.table)
-    if run.redraws is None:
-        return np.full_like(released, np.nan)
-    spread: Values = np.quantile(np.abs(figures(run.redraws) - released), 0.95, axis=0)
-    return spread

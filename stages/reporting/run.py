@@ -1,27 +1,46 @@
 """A run as everything that tells of it reads it: metrics, released tables and what was declared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.books.records import Record
-from stages.evaluation.metrics import Table, possible_cells
+from stages.errors import UserError
+from stages.evaluation.estimate import Estimate
+from stages.evaluation.layout import Table
+from stages.evaluation.metrics import operating_points
 from stages.evaluation.release import CountRelease
+from stages.evaluation.released import Released
 from stages.evaluation.result import EvaluateResult
-from stages.evaluation.tables import table_of
+from stages.evaluation.scores import Values, logits
+from stages.evaluation.tables import counts_of
 from stages.files import read_csv
-from stages.privacy.attack import Profile, profile_of_counts, profile_of_promise
-from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Positive, from_json
+from stages.privacy.attack import (
+    Profile,
+    profile_of_counts,
+    profile_of_gaussian,
+    profile_of_promise,
+)
+from stages.privacy.events import (
+    BestOfMany,
+    DiscreteLaplace,
+    Event,
+    Gaussian,
+    Positive,
+    from_json,
+)
+from stages.privacy.gaussian import is_gaussian, precision
 from stages.tabular.schema import Schema
 from stages.training.curves import Epochs, from_csv
 from stages.training.result import TrainResult
 
-REDRAWS = 1000
+# The report tells of the thresholds nearest to these.
+TOLD = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 
 
 class Parameters(BaseModel):
@@ -45,7 +64,7 @@ class Run:
         schema: what its table was declared to hold.
         parameters: what it was asked to do.
         epochs: the training curves.
-        table: (classes, classes, BINS) test rows by label, prediction and bin.
+        scores: the counts of scores as released, like `tables.score_rows`.
         groups: test figures of everyone, and then of each subgroup.
         attack: the trade-off curve of the model and its curves, like `attack.curve_rows`.
     """
@@ -55,7 +74,7 @@ class Run:
     schema: Schema
     parameters: Parameters
     epochs: Epochs
-    table: Table
+    scores: Sequence[Mapping[str, str]]
     groups: Sequence[Mapping[str, str]]
     attack: Sequence[Mapping[str, float]]
 
@@ -67,13 +86,12 @@ class Run:
             UserError: a file is missing.
         """
         train, test = TrainResult.read(folder), EvaluateResult.read(folder)
-        epochs, counts, groups, attack = (
+        epochs, scores, groups, attack = (
             read_csv(folder / f"plots/{name}.csv")
             for name in ("training", "test_counts", "subgroups", "attack")
         )
-        table, _ = table_of(counts)
         curves, attack_curve = from_csv(epochs), from_csv(attack)
-        return cls(train, test, schema, parameters, curves, table, groups, attack_curve)
+        return cls(train, test, schema, parameters, curves, scores, groups, attack_curve)
 
     @property
     def no_guarantee(self) -> str | None:
@@ -111,26 +129,67 @@ class Run:
         spend = self.test.spend
         if spend is None:
             return profile_of_promise(0.0, 1.0)
-        if any(isinstance(event, BestOfMany) for event in self.test_events):
-            return profile_of_promise(spend.epsilon, spend.delta)
-        return profile_of_counts(list(_counts(self.test_events)))
+        events = self.test_events
+        if is_gaussian(events):
+            return profile_of_gaussian(precision(events))
+        if laplace := [event for event in events if isinstance(event, DiscreteLaplace)]:
+            return profile_of_counts(laplace)
+        return profile_of_promise(spend.epsilon, spend.delta)
 
     @cached_property
-    def redraws(self) -> Table | None:
-        """Copies of the table with the noise of its release added once more, if it has any."""
-        if self.test.spend is None:
-            return None
-        # Two for the table, one for each grouping.
-        epsilons = [event.epsilon for event in _counts(self.test_events)]
-        cells = possible_cells(len(self.table))
-        mechanism = CountRelease(sum(epsilons), cells, len(epsilons) - 2)
-        return mechanism.redraws(self.table, REDRAWS, np.random.default_rng(0))
+    def counts(self) -> Released:
+        """The test rows as counted, with the noise that is in them.
+
+        Raises:
+            UserError: an earlier version released them, in other tables.
+        """
+        if "probability_of" not in self.scores[0]:
+            raise UserError(
+                "plots/test_counts.csv was written by an earlier version of this pipeline, which "
+                "counted otherwise. Release the test figures anew with: dvc repro"
+            )
+        layout, values = counts_of(self.test.confusion_matrix, self.scores)
+        if (noise := _gaussian(self.test_events)) is None:
+            return Released(layout, Estimate(values, None))
+        groupings = len({group["column"] for group in self.groups[1:]})
+        mechanism = CountRelease(noise.noise_multiplier, layout.classes, groupings)
+        return Released(layout, mechanism.again(layout, values))
+
+    @cached_property
+    def operating_points(self) -> list[dict[str, Any]]:
+        """What follows from a threshold for class 1, at some of those that scores are counted by.
+
+        Each is the threshold and, by name, a share and its ± for new patients. None with more than
+        two classes.
+        """
+        if len(self.classes) > 2:
+            return []
+
+        def points(table: Table) -> Values:
+            return np.stack([*operating_points(table.scores[..., 0, :, :]).values()], axis=-1)
+
+        measured = self.counts.measure(points)
+        thresholds = self.counts.table.thresholds
+        some = np.unique([np.abs(logits(thresholds) - one).argmin() for one in logits(TOLD)])
+        names = operating_points(self.counts.table.scores[0])
+        return [
+            {"threshold": float(thresholds[place])}
+            | {
+                name: (float(np.clip(value, 0, 1)), float(off))
+                for name, value, off in zip(
+                    names, measured.value[place], measured.new_patients[place], strict=True
+                )
+            }
+            for place in some
+        ]
 
 
-def _counts(events: Sequence[Event]) -> Iterator[DiscreteLaplace]:
+def _gaussian(events: Sequence[Event]) -> Gaussian | None:
+    """Return the mechanism that released the counts, also where it is a trial of many."""
     for event in events:
         match event:
-            case DiscreteLaplace():
-                yield event
+            case Gaussian():
+                return event
             case BestOfMany():
-                yield from _counts(event.events)
+                return _gaussian(event.events)
+    return None

@@ -13,16 +13,31 @@ def number(value: float | str | None, form: str, missing: str = "none") -> str:
     return missing if value is None else format(value, form)
 
 
-def with_noise(test: EvaluateResult, figure: str, form: str) -> str:
-    """Return a test figure ± its noise."""
-    noise = test.noise_in(figure)
-    return f"{test.figures[figure]:{form}}" + ("" if noise is None else f" ± {noise:{form}}")
+def off(test: EvaluateResult, figure: str) -> float | None:
+    """Return ± of a test figure for new patients; of earlier versions, which have none, the noise.
+
+    None if neither is told.
+    """
+    told = test.off(figure)
+    return told.noise if told.new_patients is None else told.new_patients
+
+
+def with_off(test: EvaluateResult, figure: str, form: str) -> str:
+    """Return a test figure, and its ± for new patients."""
+    plus_minus = off(test, figure)
+    shown = f"{test.figures[figure]:{form}}"
+    return shown if plus_minus is None else f"{shown} ± {plus_minus:{form}}"
 
 
 def around(test: EvaluateResult, figure: str, most: float) -> tuple[float, float, float]:
     """Return a test figure, and the ends of its ± as far as it can be, from 0 to `most`."""
-    value, noise = test.figures[figure], test.noise_in(figure) or 0.0
-    return value, max(0.0, value - noise), min(most, value + noise)
+    value, plus_minus = test.figures[figure], off(test, figure) or 0.0
+    return value, max(0.0, value - plus_minus), min(most, value + plus_minus)
+
+
+def people(count: float | str) -> str:
+    """Return an estimate of a count of people as a whole number."""
+    return f"{round(max(0.0, float(count))):,}"
 
 
 def odds(chance: float | None) -> str:
@@ -47,5 +62,5 @@ def up(share: float) -> str:
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {
-    function.__name__: function for function in (number, odds, factor, right, up)
+    function.__name__: function for function in (number, people, odds, factor, right, up)
 }

@@ -16,7 +16,7 @@ from dp_accounting.privacy_accountant import NeighboringRelation
 from opacus.accountants import PRVAccountant
 
 from stages.errors import BrokenGuaranteeError, UserError
-from stages.privacy.attack import Profile
+from stages.privacy.attack import LEAST_DELTA, POINTS, Profile
 from stages.privacy.events import Event, Steps
 from stages.privacy.gaussian import is_gaussian
 from stages.privacy.history import adaptive_epsilon
@@ -42,10 +42,6 @@ PLD_INTERVAL = 1e-4
 
 # Five times as fast, and at most 0.1 % higher: for the search, and for figures on the way.
 COARSE_PLD_INTERVAL = 5e-4
-
-# The profile ends where an attack would gain less than this, on this many points.
-PROFILE_LEAST_DELTA = 1e-10
-PROFILE_POINTS = 400
 
 # PRV's mesh grows without bound where σ or the target is tiny: 2^24 points take about 2 GB.
 MAX_PRV_POINTS = 2**24
@@ -231,10 +227,10 @@ def privacy_profile(events: Sequence[Event], *, planned: bool) -> Profile:
     steps = [event for event in events if isinstance(event, Steps)]
     if len(steps) < len(events) or not (planned or is_gaussian(events)):
         curve = renyi_curve(events)
-        epsilons = np.linspace(0, epsilon_of_curve(curve, PROFILE_LEAST_DELTA), PROFILE_POINTS)
+        epsilons = np.linspace(0, epsilon_of_curve(curve, LEAST_DELTA), POINTS)
         return Profile(epsilons, delta_of_curve(curve, epsilons))
-    largest = epsilon_renyi(steps, PROFILE_LEAST_DELTA)
+    largest = epsilon_renyi(steps, LEAST_DELTA)
     accountant = PLDAccountant(value_discretization_interval=COARSE_PLD_INTERVAL * largest)
     accountant.compose(composed(steps))
-    epsilons = np.linspace(0, largest, PROFILE_POINTS)
+    epsilons = np.linspace(0, largest, POINTS)
     return Profile(epsilons, np.minimum(1.0, accountant.get_delta(epsilons)))

@@ -20,6 +20,7 @@ from stages.privacy.events import (
     BestOfMany,
     DiscreteLaplace,
     Event,
+    Gaussian,
     Steps,
     from_json,
     to_json,
@@ -158,6 +159,7 @@ def test_events_survive_json():
     events: list[Event] = [
         Steps(1.5, 0.1, 7),
         BestOfMany((DiscreteLaplace(0.5), Steps(2.0, 1.0, 1)), 5.0, 1.0),
+        Gaussian(3.7),
     ]
     assert from_json(to_json(events)) == events
 

@@ -10,99 +10,107 @@ import sklearn.metrics
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.stats import norm
 
+from benchmarks.released_figures import counted, exact_figures, scored_rows
+from stages.evaluation.estimate import Estimate
+from stages.evaluation.layout import Layout, Table
 from stages.evaluation.metrics import (
-    BIN_EDGES,
-    BINS,
     all_metrics,
     calibration_curve,
-    count_rows,
+    cut,
     group_metrics,
-    intervals,
-    metrics_of,
     one_against_rest,
-    possible_cells,
+    operating_points,
+    roc_area,
     roc_curve,
-    score_histogram,
+)
+from stages.evaluation.released import Released, figures_of_groups
+from stages.evaluation.scores import (
+    CELLS,
+    MIDDLE,
+    THRESHOLDS,
+    bin_losses,
+    bin_means,
+    cells_of,
+    choose_thresholds,
+    logits,
+    with_middle,
 )
 
 CLASSES = [2, 3, 5]
+COARSE = np.array([MIDDLE - 8, MIDDLE, MIDDLE + 8])  # of THRESHOLDS
+
+
+def layout(classes, places=COARSE):
+    return Layout(classes, places)
 
 
 def noisy_table(classes, seed=0):
-    """A table as it is released: fractions of rows in every possible cell."""
+    """A table as it is released, but for counts below zero: fractions of rows."""
+    own = layout(classes)
     source = np.random.default_rng(seed)
-    return np.where(possible_cells(classes), source.gamma(1, 10, (classes, classes, BINS)), 0)
+    return own.table(own.basis @ source.gamma(2, 10, own.basis.shape[1]))
 
 
-def expanded(table):
-    """Return label, predicted, bin and weight of every cell, for functions that take rows."""
-    cells = np.array(list(np.ndindex(table.shape)))
-    return *cells.T, table.ravel()
+def exact_table(labels, probabilities, places):
+    """The exact table of rows in some bins."""
+    counts, own = counted(labels, probabilities), layout(probabilities.shape[1], places)
+    return own.table(own.counts(counts.confusion, counts.scores))
 
 
 @pytest.fixture
 def scored():
     """400 labels and the probabilities that a middling classifier gives them."""
-    source = np.random.default_rng(0)
-    labels = source.integers(0, 2, 400)
-    chance = 1 / (1 + np.exp(-source.normal(2.0 * labels - 1)))
-    return labels, np.column_stack([1 - chance, chance])
+    return scored_rows(np.random.default_rng(0), 400, separation=1.0)
 
 
 # --- bands ---------------------------------------------------------------------------------------
 
 
 def test_a_prediction_is_at_most_one_band_off_as_counted_by_hand():
-    table = np.zeros((3, 3, BINS))
+    scores = np.ones((3, 2, 2))
     # Of 10 rows: 4 in their band, 3 one above it, 1 one below, 2 off by two.
-    table[0, 0, 8], table[1, 1, 8], table[0, 1, 3] = 2, 2, 3
-    table[2, 1, 3], table[0, 2, 3], table[2, 0, 3] = 1, 1, 1
-    assert metrics_of(table, ordered=True)["within_one_band"] == 0.8
-    assert "within_one_band" not in metrics_of(table)
-    moved = intervals(table, np.stack([table, table]), ordered=True)
-    assert moved["within_one_band"] == 0
-    table[0, 2, 3] = 6
-    assert metrics_of(table, ordered=True)["within_one_band"] == 8 / 15
-
-
-def test_of_two_bands_none_is_more_than_one_off():
-    assert metrics_of(noisy_table(2), ordered=True)["within_one_band"] == 1
+    confusion = np.array([[2.0, 3, 1], [0, 2, 0], [1, 1, 0]])
+    table = Table(confusion, scores, THRESHOLDS[[MIDDLE]])
+    assert all_metrics(table, ordered=True)["within_one_band"] == 0.8
+    assert "within_one_band" not in all_metrics(table)
+    confusion[0, 2] = 6
+    assert all_metrics(table, ordered=True)["within_one_band"] == 8 / 15
+    two = Table(np.array([[3.0, 4], [5, 6]]), np.ones((1, 2, 2)), THRESHOLDS[[MIDDLE]])
+    assert all_metrics(two, ordered=True)["within_one_band"] == 1
 
 
 # --- metrics against scikit-learn ----------------------------------------------------------------
 
 
-def by_sklearn(table):
+def expanded(confusion):
+    """Return label, prediction and weight of every cell, for functions that take rows."""
+    label, predicted = np.indices(confusion.shape).reshape(2, -1)
+    return label, predicted, confusion.ravel()
+
+
+def by_sklearn(confusion):
     """The oracle: scikit-learn's metrics of weighted rows."""
-    label, predicted, cell, weight = expanded(table)
-    average = "binary" if len(table) == 2 else "macro"
+    label, predicted, weight = expanded(confusion)
+    average = "binary" if len(confusion) == 2 else "macro"
     precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
         label, predicted, average=average, sample_weight=weight
     )
-    losses = [
-        quad(lambda p: -math.log(p), low, high)[0] / (high - low)
-        for low, high in itertools.pairwise(BIN_EDGES)
-    ]
-    metrics = {
-        "accuracy": sklearn.metrics.accuracy_score(label, predicted, sample_weight=weight),
+    accuracy = sklearn.metrics.accuracy_score(label, predicted, sample_weight=weight)
+    majority = np.full_like(label, confusion.sum(axis=1).argmax())
+    base_rate = sklearn.metrics.accuracy_score(label, majority, sample_weight=weight)
+    return {
+        "accuracy": accuracy,
+        "base_rate": base_rate,
+        "gain": accuracy - base_rate,
         "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(
             label, predicted, sample_weight=weight
         ),
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "loss": np.average(np.array(losses)[cell], weights=weight),
     }
-    if len(table) == 2:
-        score = np.where(label == 1, cell, BINS - 1 - cell)
-        metrics["roc_auc"] = sklearn.metrics.roc_auc_score(label, score, sample_weight=weight)
-    return metrics
-
-
-def counted(labels, probabilities):
-    """The exact table as the metrics take it."""
-    return count_rows(labels, probabilities).astype(float)
 
 
 def plain(metrics):
@@ -112,13 +120,18 @@ def plain(metrics):
 @pytest.mark.parametrize("classes", CLASSES)
 def test_metrics_are_those_of_sklearn(classes):
     table = noisy_table(classes)
-    assert plain(all_metrics(table)) == pytest.approx(by_sklearn(table))
+    found = plain(all_metrics(table))
+    assert found.pop("loss") > 0
+    assert math.isfinite(found.pop("roc_auc"))
+    assert found == pytest.approx(by_sklearn(table.confusion))
 
 
 @pytest.mark.parametrize("classes", CLASSES)
 def test_figures_of_subgroups_are_those_of_sklearn(classes):
-    tables = [noisy_table(classes, seed) for seed in range(3)]
-    found = group_metrics(np.array(tables).sum(axis=-1))
+    tables = [noisy_table(classes, seed).confusion for seed in range(3)]
+    right = np.array([np.diagonal(table) for table in tables])
+    groups = np.stack([np.array([table.sum(axis=1) for table in tables]) - right, right], axis=-1)
+    found = group_metrics(groups)
     for number, table in enumerate(tables):
         expected = by_sklearn(table)
         assert found["rows"][number] == pytest.approx(table.sum())
@@ -128,9 +141,9 @@ def test_figures_of_subgroups_are_those_of_sklearn(classes):
 
 @pytest.mark.parametrize("classes", CLASSES)
 def test_rates_of_each_class_against_the_rest_are_those_of_sklearn(classes):
-    table = noisy_table(classes)
-    label, predicted, _, weight = expanded(table)
-    for number, (false_positives, true_positives) in enumerate(one_against_rest(table)):
+    confusion = noisy_table(classes).confusion
+    label, predicted, weight = expanded(confusion)
+    for number, (false_positives, true_positives) in enumerate(one_against_rest(confusion)):
         matrix = sklearn.metrics.confusion_matrix(
             label == number, predicted == number, sample_weight=weight, normalize="true"
         )
@@ -140,100 +153,89 @@ def test_rates_of_each_class_against_the_rest_are_those_of_sklearn(classes):
 @pytest.mark.parametrize("classes", CLASSES)
 def test_labels_taken_for_predictions_would_show(classes):
     table = noisy_table(classes)
-    swapped, right = plain(all_metrics(table.swapaxes(0, 1))), by_sklearn(table)
+    swapped = plain(all_metrics(table._replace(confusion=table.confusion.T)))
+    right = by_sklearn(table.confusion)
     assert swapped["recall"] != pytest.approx(right["recall"], rel=1e-3)
     assert swapped["precision"] != pytest.approx(right["precision"], rel=1e-3)
 
 
 @pytest.mark.parametrize("classes", CLASSES)
 def test_many_tables_at_once_give_what_each_gives_alone(classes):
-    tables = np.array([[noisy_table(classes, seed=3 * i + j) for j in range(3)] for i in range(2)])
-    together = all_metrics(tables)
+    own = layout(classes)
+    counts = np.random.default_rng(0).gamma(1, 10, (2, 3, own.size))
+    together = all_metrics(own.table(counts))
     for place in np.ndindex(2, 3):
         one_of_them = {name: float(values[place]) for name, values in together.items()}
-        assert one_of_them == pytest.approx(plain(all_metrics(tables[place])))
-
-
-def empty_somewhere(classes):
-    """Tables without rows, with one label only, and with one prediction only."""
-    yield np.zeros((classes, classes, BINS))
-    for place in range(classes):
-        for axis in (0, 1):
-            only = np.zeros((classes, classes, 1))
-            np.moveaxis(only, axis, 0)[place] = 1
-            yield only * noisy_table(classes)
+        assert one_of_them == pytest.approx(plain(all_metrics(own.table(counts[place]))))
 
 
 @pytest.mark.parametrize("classes", CLASSES)
 def test_empty_classes_give_zero_not_a_division_by_zero(classes):
+    own = layout(classes)
     with np.errstate(all="raise"):
-        for table in empty_somewhere(classes):
-            assert all(map(math.isfinite, plain(all_metrics(table)).values()))
-            assert all(map(math.isfinite, intervals(table, table[None]).values()))
-    nothing = all_metrics(np.zeros((classes, classes, BINS)))
+        for counts in (np.zeros(own.size), *np.eye(own.size)):
+            found = Released(own, Estimate(counts, np.zeros((own.size, 1)))).figures()
+            for name, measured in found.items():
+                assert np.isfinite(measured.value), name
+                assert measured.noise == 0
+    nothing = all_metrics(own.table(np.zeros(own.size)))
     assert all(value == 0 for value in nothing.values())
 
 
-def test_an_empty_class_alone_does_not_hide_the_others():
-    # Three of four rows of label 0 are right, label 1 has none.
-    table = np.zeros((2, 2, BINS))
-    table[0, 0, -1], table[0, 1, 0] = 3, 1
-    found = plain(all_metrics(table))
-    assert found["accuracy"] == 0.75
-    assert (found["recall"], found["precision"], found["f1"], found["roc_auc"]) == (0, 0, 0, 0)
-    assert found["balanced_accuracy"] == 0.375
+def test_a_model_that_always_says_the_majority_gains_nothing():
+    table = noisy_table(3)
+    confusion = np.array([[70.0, 0, 0], [20, 0, 0], [10, 0, 0]])
+    found = plain(all_metrics(table._replace(confusion=confusion)))
+    assert (found["accuracy"], found["base_rate"], found["gain"]) == (0.7, 0.7, 0)
+
+
+def test_what_is_shown_is_cut_to_what_can_be():
+    for name, value, shown in (
+        ("accuracy", 1.2, 1.0),
+        ("loss", -0.1, 0.0),
+        ("loss", 3.0, 3.0),
+        ("gain", -0.2, -0.2),
+    ):
+        assert cut(name, np.array(value)) == shown
 
 
 # --- counting rows -------------------------------------------------------------------------------
 
 
-def cell_of(label, probabilities):
-    """Return (predicted, lower edge, upper edge) of where one row is counted."""
-    table = count_rows(np.array([label]), np.array([probabilities]))
-    ((_, predicted, cell),) = np.argwhere(table)
-    return predicted, BIN_EDGES[cell], BIN_EDGES[cell + 1]
-
-
 @pytest.mark.parametrize(
-    ("label", "probabilities", "expected"),
+    ("probability", "ends"),
     [
-        # a tie goes to the lower class: right for label 0 ...
-        (0, [0.5, 0.5], (0, 0.5, 0.65)),
-        # ... and wrong for label 1, whose 0.5 counts as just below
-        (1, [0.5, 0.5], (0, 0.35, 0.5)),
-        (0, [1.0, 0.0], (0, 0.98, 1)),
-        (1, [1.0, 0.0], (0, 0, 0.02)),
-        (1, [0.0, 1.0], (1, 0.98, 1)),
-        # a third, rounded down, is right all the same
-        (0, [1 / 3, 1 / 3, 1 / 3], (0, 0.2, 0.35)),
-        (0, [0.2, 0.2, 0.2, 0.2, 0.2], (0, 0.2, 0.35)),
-        (0, [math.nextafter(0.2, 0)] * 5, (0, 0.2, 0.35)),
-        # an edge belongs to the bin above it
-        (0, [0.65, 0.35], (0, 0.65, 0.8)),
-        (0, [0.02, 0.98], (1, 0.02, 0.05)),
+        (0.5, (0.48, 0.5)),  # a threshold belongs to the cell below it: only above it is it passed
+        (0.51, (0.5, 0.52)),
+        (0.015, (0.01, 0.02)),
+        (0.9999, (0.9998, 0.9999)),
+        (1e-9, (0, 1e-8)),
+        (0.0, (0, 1e-8)),
+        (1.0, (1 - 1e-8, 1)),
     ],
 )
-def test_a_row_is_counted_where_its_probability_is(label, probabilities, expected):
-    assert cell_of(label, probabilities) == expected
+def test_a_score_is_counted_where_it_is(probability, ends):
+    (cell,) = cells_of(np.array([[1 - probability, probability]]), 1)
+    edges = [0, *THRESHOLDS, 1]
+    assert (edges[cell], edges[cell + 1]) == pytest.approx(ends)
 
 
-def test_plain_binning_of_a_tie_would_fill_an_impossible_cell():
-    # What the special case is for: 0.5 lies in [0.5, 0.65), where no wrong row can be.
-    assert not possible_cells(2)[1, 0, np.digitize(0.5, BIN_EDGES) - 1]
+def test_a_tie_is_for_the_lower_class():
+    tie = counted(np.array([0, 1]), np.full((2, 2), 0.5))
+    assert tie.confusion.tolist() == [[1, 0], [1, 0]]
+    assert tie.scores[0, :, MIDDLE].tolist() == [1, 1]
 
 
-def test_a_cell_is_possible_if_a_row_can_be_in_it():
-    # By trying: the label's probability in steps of 1/200, the rest on one class or spread evenly.
-    for classes in CLASSES:
-        seen = np.zeros((classes, classes, BINS), dtype=bool)
-        for label, other in itertools.permutations(range(classes), 2):
-            for p in np.linspace(0.0025, 0.9975, 200):
-                one = np.zeros(classes)
-                one[label], one[other] = p, 1 - p
-                even = np.full(classes, (1 - p) / (classes - 1))
-                even[label] = p
-                seen |= count_rows(np.array([label, label]), np.array([one, even])) > 0
-        assert np.array_equal(seen, possible_cells(classes))
+def test_rounding_puts_no_score_on_another_side_than_its_prediction():
+    # By one unit in the last place, on either side.
+    for low, high in itertools.permutations([np.nextafter(0.5, 0), 0.5]):
+        counts = counted(np.array([1]), np.array([[low, high]]))
+        assert counts.scores[0, 1, MIDDLE + 1] == counts.confusion[1, 1] == (high > low)
+
+
+def test_probabilities_that_are_not_numbers_do_not_count_as_certainty():
+    table = exact_table(np.array([0, 1]), np.full((2, 2), math.nan), COARSE)
+    assert all_metrics(table)["loss"] >= math.log(2)
 
 
 def normalised(weights):
@@ -254,113 +256,194 @@ probabilities_with_ties = st.integers(2, 6).flatmap(
 @settings(deadline=None)
 @given(rows=probabilities_with_ties, seed=st.integers(0, 99))
 @example(rows=[np.array([0.5, 0.5])] * 8, seed=0)
-def test_every_row_is_counted_once_in_a_possible_cell(rows, seed):
+def test_every_row_is_counted_once_in_each_part_and_the_parts_agree(rows, seed):
     probabilities = np.array(rows)
     classes = probabilities.shape[1]
     labels = np.random.default_rng(seed).integers(0, classes, len(rows))
-    table = count_rows(labels, probabilities)
-    assert not table[~possible_cells(classes)].any()
+    counts = counted(labels, probabilities)
     confusion = sklearn.metrics.confusion_matrix(
         labels, probabilities.argmax(axis=1), labels=range(classes)
     )
-    assert np.array_equal(table.sum(axis=2), confusion)
+    assert np.array_equal(counts.confusion, confusion)
+    assert (counts.scores.sum(axis=(1, 2)) == len(rows)).all()
+    own = layout(classes)
+    vector = own.counts(counts.confusion, counts.scores)
+    # What follows from what by the layout holds of every exact count.
+    free = np.linalg.lstsq(own.basis, vector, rcond=None)[0]
+    np.testing.assert_allclose(own.basis @ free, vector, atol=1e-9)
 
 
-def test_probabilities_that_are_not_numbers_do_not_count_as_certainty():
-    labels = np.array([0, 1])
-    table = counted(labels, np.full((2, 2), math.nan))
-    assert not table[~possible_cells(2)].any()
-    assert all_metrics(table)["loss"] >= math.log(2)
+# --- bins ----------------------------------------------------------------------------------------
+
+
+def test_bins_hold_equal_shares_of_rows():
+    cells = np.random.default_rng(0).integers(0, 50, CELLS).astype(float)
+    places = choose_thresholds(cells, 0.0, 8)
+    shares = np.add.reduceat(cells, [0, *(places + 1)]) / cells.sum()
+    np.testing.assert_allclose(shares, 1 / 8, atol=cells.max() / cells.sum())
+
+
+def test_where_there_is_but_noise_bins_are_those_of_jeffreys():
+    # Of six bins the quantiles of Beta(1/2, 1/2): sin²(π·k / 12).
+    noise = np.random.default_rng(0).normal(0, 1e-3, CELLS)
+    places = choose_thresholds(noise + 1e-9, 1e3, 6)
+    expected = np.sin(np.pi * np.arange(1, 6) / 12) ** 2
+    np.testing.assert_allclose(THRESHOLDS[places], expected, atol=0.02)
+
+
+def test_where_nobody_is_there_are_no_bins():
+    cells = np.where(np.arange(CELLS) < MIDDLE, 0.0, 100.0)
+    assert (choose_thresholds(cells, 0.0, 16) >= MIDDLE - 1).all()
+
+
+def test_the_nearest_threshold_becomes_the_middle():
+    assert with_middle(np.array([3, MIDDLE - 2, 70])).tolist() == [3, MIDDLE, 70]
+    assert with_middle(np.array([3, MIDDLE])).tolist() == [3, MIDDLE]
 
 
 # --- curves against exact scores -----------------------------------------------------------------
 
 
-def test_scores_are_counted_by_the_probability_of_class_1(scored):
-    labels, probabilities = scored
-    histogram = score_histogram(counted(labels, probabilities))
-    for label in (0, 1):
-        expected, _ = np.histogram(probabilities[labels == label, 1], BIN_EDGES)
-        assert np.array_equal(histogram[label], expected)
-
-
 def test_roc_points_are_those_of_the_exact_scores(scored):
     labels, probabilities = scored
-    false_positives, true_positives = roc_curve(counted(labels, probabilities))
-    exact_false, exact_true, thresholds = sklearn.metrics.roc_curve(
-        labels, probabilities[:, 1], drop_intermediate=False
-    )
-    # For each edge from the top, sklearn's point at the last threshold that is not below it.
-    at_edges = [np.flatnonzero(thresholds >= edge)[-1] for edge in BIN_EDGES[::-1]]
-    assert false_positives == pytest.approx(exact_false[at_edges])
-    assert true_positives == pytest.approx(exact_true[at_edges])
+    table = exact_table(labels, probabilities, np.arange(len(THRESHOLDS)))
+    false_positives, true_positives = roc_curve(table.scores[0])
+    for place, threshold in enumerate(THRESHOLDS[::-1], start=1):
+        called = probabilities[:, 1] > threshold
+        assert false_positives[place] == pytest.approx(called[labels == 0].mean())
+        assert true_positives[place] == pytest.approx(called[labels == 1].mean())
+    assert (false_positives[0], true_positives[0]) == (0, 0)
+    assert (false_positives[-1], true_positives[-1]) == (1, 1)
 
 
-def test_roc_area_is_the_exact_one_up_to_pairs_within_a_bin(scored):
-    # The order of a 0 and a 1 in the same bin is unknown, and counted as half.
+def test_operating_points_are_those_of_sklearn(scored):
     labels, probabilities = scored
-    table = counted(labels, probabilities)
-    zeros, ones = score_histogram(table)
-    unknown = (zeros * ones).sum() / (zeros.sum() * ones.sum()) / 2
-    exact = sklearn.metrics.roc_auc_score(labels, probabilities[:, 1])
-    assert 0.01 < unknown < 0.05
-    assert all_metrics(table)["roc_auc"] == pytest.approx(exact, abs=unknown)
+    table = exact_table(labels, probabilities, COARSE)
+    points = operating_points(table.scores[0])
+    for place, threshold in enumerate(table.thresholds):
+        called = probabilities[:, 1] > threshold
+        (tn, fp), (fn, tp) = sklearn.metrics.confusion_matrix(labels, called)
+        assert {name: values[place] for name, values in points.items()} == pytest.approx(
+            {
+                "called": called.mean(),
+                "sensitivity": tp / (tp + fn),
+                "specificity": tn / (tn + fp),
+                "positive_predictive_value": tp / (tp + fp),
+                "negative_predictive_value": tn / (tn + fn),
+            }
+        )
 
 
-def test_loss_is_the_exact_one_up_to_the_width_of_the_bins(scored):
-    # Within a bin -log p varies by log(upper / lower); nobody here is in the first, without bound.
-    labels, probabilities = scored
-    table = counted(labels, probabilities)
-    by_bin = table.sum(axis=(0, 1))
-    assert by_bin[0] == 0
-    widths = np.log(BIN_EDGES[2:] / BIN_EDGES[1:-1])
-    unknown = np.average(widths, weights=by_bin[1:])
-    exact = sklearn.metrics.log_loss(labels, probabilities)
-    assert all_metrics(table)["loss"] == pytest.approx(exact, abs=unknown)
+def test_the_roc_area_counts_pairs_within_a_bin_by_how_the_share_grows():
+    # Of scores spread evenly over [0, 1] a share of 1/4 + x / 2 is of the class. Their area is
+    # ∫ G·f dx = 2/3 with the density f = 1/2 + x of its rows and G = 3x/2 - x²/2 of the others.
+    ones = np.array([12.5, 17.5, 22.5, 27.5])
+    assert roc_area(np.stack([40 - ones, ones])) == pytest.approx(2 / 3)
+    # Half of the pairs within a bin would be too few.
+    zeros = 40 - ones
+    halves = (ones * (np.cumsum(zeros) - zeros / 2)).sum() / ones.sum() / zeros.sum()
+    assert halves == pytest.approx(2 / 3 - 1 / 96)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.0])
+def test_loss_and_area_are_the_exact_ones_up_to_a_thousandth(sharpness):
+    labels, probabilities = scored_rows(np.random.default_rng(0), 100_000, sharpness=sharpness)
+    cells = counted(labels, probabilities).scores[0].sum(axis=0).astype(float)
+    places = with_middle(choose_thresholds(cells, 0.0, 32))
+    found = all_metrics(exact_table(labels, probabilities, places))
+    exact = exact_figures(labels, probabilities)
+    for name in ("loss", "roc_auc"):
+        assert found[name] == pytest.approx(exact[name], abs=1e-3), name
+
+
+def test_losses_of_bins_that_take_rows_as_spread_evenly_would_be_wrong():
+    # Logits of N(1, 1.5²) in bins of width 2.
+    edges = np.arange(-6.0, 9.0, 2.0)
+    rows = np.diff(norm(1, 1.5).cdf([-np.inf, *edges, np.inf]))
+    exact = quad(lambda z: norm(1, 1.5).pdf(z) * np.logaddexp(0, z), -12, 14)[0]
+    found = rows @ bin_losses(1 / (1 + np.exp(-edges)))[0]
+    even = [quad(lambda z: np.logaddexp(0, z), low, low + 2)[0] / 2 for low in edges[:-1]]
+    assert abs(rows[1:-1] @ even - exact) > 0.02
+    assert found == pytest.approx(exact, abs=0.007)
 
 
 def test_calibration_is_that_of_sklearn_on_the_same_bins(scored):
     labels, probabilities = scored
-    share, rows = calibration_curve(counted(labels, probabilities))
-    cells = np.searchsorted(BIN_EDGES, probabilities[:, 1]) - 1
-    # sklearn's bins are even: bin k of ours is (k + 1/2) / BINS there. It leaves out empty ones.
-    expected, _ = sklearn.calibration.calibration_curve(
-        labels, (cells + 0.5) / BINS, n_bins=BINS, strategy="uniform"
-    )
-    assert share[rows > 0] == pytest.approx(expected)
-    assert np.array_equal(rows, np.bincount(cells, minlength=BINS))
+    table = exact_table(labels, probabilities, COARSE)
+    cells = np.searchsorted(THRESHOLDS[COARSE], probabilities[:, 1])
+    # sklearn's bins are even: bin k of ours is (k + 1/2) / 4 there.
+    expected, _ = sklearn.calibration.calibration_curve(labels, (cells + 0.5) / 4, n_bins=4)
+    assert calibration_curve(table.scores[0]) == pytest.approx(expected)
 
 
-# --- intervals -----------------------------------------------------------------------------------
+def test_means_of_bins_lie_within_them():
+    thresholds = THRESHOLDS[COARSE]
+    edges = [0, *thresholds, 1]
+    means = bin_means(thresholds)
+    assert all(low < mean < high for low, mean, high in zip(edges, means, edges[1:], strict=False))
+    assert logits(np.array([0.5])) == 0
 
 
-def test_interval_without_noise_is_what_the_bins_hide():
-    # Three 0s and two 1s in one bin are 6 pairs. In random order, the Mann-Whitney statistic has
-    # the variance 6·(3 + 2 + 1) / 12 = 3; how well they are in order adds 6² / 12 = 3. The area is
-    # a sixth of the statistic.
-    table = np.zeros((2, 2, BINS))
-    table[0, 0, 7], table[1, 0, 4] = 3, 2
-    assert np.array_equal(score_histogram(table)[:, 4], [3, 2])
-    found = intervals(table, table[None])
-    assert found["roc_auc"] == pytest.approx(1.96 * math.sqrt(6) / 6)
-    # Figures that do not depend on where in its bin a row is are exact.
-    assert found["accuracy"] == found["recall"] == found["f1"] == 0
+# --- estimates -----------------------------------------------------------------------------------
 
 
-def test_rows_of_one_cell_hide_their_loss_together():
-    # All ten rows at one place of (0.98, 1]: ± 1.96 standard deviations of -log p over that bin.
-    table = np.zeros((2, 2, BINS))
-    table[1, 1, -1] = 10
-    mean = quad(lambda p: -math.log(p), 0.98, 1)[0] / 0.02
-    variance = quad(lambda p: (-math.log(p) - mean) ** 2, 0.98, 1)[0] / 0.02
-    assert intervals(table, table[None])["loss"] == pytest.approx(1.96 * math.sqrt(variance))
+def two_counts(root):
+    return Estimate(np.array([60.0, 40.0]), root)
 
 
-def test_interval_is_the_distance_that_19_of_20_redraws_keep():
-    # Accuracies of 0.50, 0.51 ... 0.60 away from 0.5: the 95th percentile of 0 ... 0.1 is 0.095.
-    table = np.zeros((2, 2, BINS))
-    table[0, 0, -1], table[0, 1, 0] = 50, 50
-    redraws = np.repeat(table[None], 11, axis=0)
-    redraws[:, 0, 0, -1] += np.arange(11)
-    redraws[:, 0, 1, 0] -= np.arange(11)
-    assert intervals(table, redraws)["accuracy"] == pytest.approx(0.095)
+def share(counts):
+    return counts[..., 0] / counts.sum(axis=-1)
+
+
+def test_an_exact_share_is_off_by_the_binomial_alone():
+    # ± 1.96·√(0.6·0.4 / 100)
+    measured = two_counts(None).measure(share)
+    assert (measured.value, measured.noise) == (0.6, 0)
+    assert measured.new_patients == pytest.approx(1.96 * math.sqrt(0.24 / 100), rel=1e-3)
+
+
+def test_noise_and_sampling_add_up_in_squares():
+    # Noise of deviation 2 in either count moves the share by 2·√(0.4² + 0.6²) / 100.
+    measured = two_counts(2 * np.eye(2)).measure(share)
+    noise = 1.96 * 2 * math.sqrt(0.52) / 100
+    assert measured.noise == pytest.approx(noise, rel=0.1)  # a quantile of 1,000
+    sampling = 1.96 * math.sqrt(0.24 / 100)
+    assert measured.new_patients == pytest.approx(math.hypot(measured.noise, sampling), rel=1e-3)
+
+
+def test_what_noise_adds_on_average_is_taken_off():
+    # The square of a count with noise of deviation 5 is 25 too large on average.
+    measured = two_counts(5 * np.eye(2)).measure(lambda counts: counts[..., 0] ** 2)
+    assert measured.value == pytest.approx(3600 - 25, abs=3)
+
+
+def test_interval_of_the_roc_area_is_that_of_delong(scored):
+    # Variance of the placements of ones among zeros and of zeros among ones (DeLong et al. 1988).
+    labels, probabilities = scored
+    counts, own = counted(labels, probabilities), layout(2, np.arange(len(THRESHOLDS)))
+    exact = Estimate(own.counts(counts.confusion, counts.scores), None)
+    found = Released(own, exact).figures()["roc_auc"]
+    ones, zeros = probabilities[labels == 1, 1], probabilities[labels == 0, 1]
+    order = (ones[:, None] > zeros) + (ones[:, None] == zeros) / 2
+    variance = order.mean(axis=1).var(ddof=1) / len(ones)
+    variance += order.mean(axis=0).var(ddof=1) / len(zeros)
+    assert found.value == pytest.approx(order.mean(), abs=2e-3)
+    assert found.new_patients == pytest.approx(1.96 * math.sqrt(variance), rel=0.03)
+
+
+def test_subgroups_have_figures_and_both_intervals():
+    # Of two groups of two labels: wrong and right rows of each.
+    counts = np.array([[[2.0, 6], [1, 3]], [[0, 0], [0, 0]]])
+    found = figures_of_groups(Estimate(counts.ravel(), np.eye(8)), 2)
+    np.testing.assert_allclose(found["rows"].value, [12, 0], atol=1e-9)
+    assert found["accuracy"].value[0] == pytest.approx(0.75, abs=0.02)
+    assert found["rows"].noise == pytest.approx([1.96 * 2] * 2, rel=0.1)  # √4 counts of noise 1
+    assert (found["accuracy"].new_patients[0] > found["accuracy"].noise[0]).all()
+
+
+def test_a_table_has_room_for_all_of_its_counts():
+    for classes in CLASSES:
+        own = layout(classes)
+        table = own.table(np.arange(own.size, dtype=float))
+        assert isinstance(table, Table)
+        assert table.confusion.size + table.scores.size == own.size

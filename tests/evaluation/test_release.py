@@ -1,311 +1,274 @@
 """The one release of counts: it spends ε and no more, and the figures made from it are honest."""
 
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from opendp.domains import atom_domain, vector_domain
-from opendp.measurements import make_laplace
-from opendp.metrics import l1_distance
+from opendp.measurements import make_gaussian
+from opendp.metrics import l2_distance
+from opendp.mod import enable_features
 from scipy import stats
-from sklearn import metrics as sklearn_metrics
 
+from benchmarks.released_figures import counted, exact_figures, off, releases, scored_rows
 from stages.evaluation import release
-from stages.evaluation.metrics import BINS, all_metrics, count_rows, intervals, possible_cells
-from stages.evaluation.release import CountRelease
-from stages.privacy.events import DiscreteLaplace
+from stages.evaluation.layout import Layout, scored_classes
+from stages.evaluation.release import BINS, CONFUSION, OUTCOMES, WHERE, CountRelease, noise_for
+from stages.evaluation.scores import MIDDLE
+from stages.privacy.events import DiscreteLaplace, Gaussian
+from stages.privacy.gaussian import epsilon_gaussian
+from stages.privacy.history import adaptive_epsilon
 
 # A right mechanism fails a test with a fixed seed at one seed in ten million, and a test on
 # OpenDP's own noise, which has no seed, once in a thousand million runs.
 FALSE_ALARM = 1e-7
 UNSEEDED_FALSE_ALARM = 1e-9
 
+DELTA = 1e-5
 EPSILONS = [0.25, 1.0, 3.5]
 
 
-def mechanism(epsilon, classes=2):
-    return CountRelease(epsilon, possible_cells(classes))
-
-
-def scored_rows(source, rows, skill=1.5):
-    """Return labels and probabilities as a calibrated classifier gives them.
-
-    Scores x of the two labels are N(±skill, 1), so the log odds at x are 2·skill·x.
-    """
-    labels = source.integers(0, 2, rows)
-    scores = source.normal(skill * (2 * labels - 1))
-    chance = 1 / (1 + np.exp(-2 * skill * scores))
-    return labels, np.column_stack([1 - chance, chance])
+def mechanism(epsilon, classes=2, groupings=0):
+    return CountRelease(noise_for(epsilon, DELTA), classes, groupings)
 
 
 @pytest.fixture
 def counts():
-    """A table of 268 test rows, as many as the sample has."""
-    return count_rows(*scored_rows(np.random.default_rng(0), 268))
+    """268 test rows, as many as the sample has."""
+    return counted(*scored_rows(np.random.default_rng(0), 268))
 
 
 # --- what it spends ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
-def test_both_parts_spend_epsilon_together(epsilon):
-    both = mechanism(epsilon)
-    assert 1 / both.totals_scale + 1 / both.cells_scale == pytest.approx(epsilon)
+def test_a_release_spends_what_it_was_asked_for_less_its_margin(epsilon):
+    spent = adaptive_epsilon(mechanism(epsilon).events, DELTA)
+    assert 0.99 * epsilon < spent < epsilon
 
 
-@pytest.mark.parametrize("epsilon", EPSILONS)
-def test_opendp_itself_says_that_both_parts_spend_epsilon(epsilon):
-    both = mechanism(epsilon)
-    space = vector_domain(atom_domain(T="i64")), l1_distance(T="i64")
-    spent = [make_laplace(*space, scale=s).map(1) for s in (both.totals_scale, both.cells_scale)]
-    assert sum(spent) == pytest.approx(epsilon)
-    assert sum(spent) <= epsilon * (1 + 1e-9)
+def test_shares_add_up_to_the_whole():
+    assert pytest.approx(1) == OUTCOMES + CONFUSION + BINS + WHERE
 
 
-def noised(monkeypatch, labels, probabilities):
-    """Return what noise is added to, and its scales."""
+def noised(monkeypatch, mechanism, counts):
+    """Return what noise is added to, and its deviations."""
     calls = []
 
-    def record(counts, scale):
-        calls.append((counts, scale))
-        return counts
+    def record(values, deviation):
+        calls.append((values, deviation))
+        return values
 
-    monkeypatch.setattr(release, "_discrete_laplace", record)
-    classes = probabilities.shape[1]
-    mechanism(1.0, classes).release(count_rows(labels, probabilities))
+    monkeypatch.setattr(release, "_private", record)
+    # As if an earlier release had said so, which is the same with and without a row.
+    places = np.array([10, MIDDLE, 60])
+    monkeypatch.setattr(release, "choose_thresholds", lambda *_: places)
+    mechanism.release(counts, 2_000)
     return calls
 
 
-@pytest.mark.parametrize("classes", [2, 3, 5])
-def test_a_row_moves_one_total_and_one_cell_by_one(monkeypatch, classes):
+@pytest.mark.parametrize(("classes", "groupings"), [(2, 0), (2, 2), (3, 0), (5, 1)])
+def test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(
+    monkeypatch, classes, groupings
+):
+    # Over its noise a row moves a release of Gaussian noise σ by at most 1 / σ, and here by just
+    # that.
     source = np.random.default_rng(0)
-    labels = source.integers(0, classes, 30)
-    probabilities = source.dirichlet(np.ones(classes), 30)
-    whole = noised(monkeypatch, labels, probabilities)
-    for row in range(30):
-        without = noised(monkeypatch, np.delete(labels, row), np.delete(probabilities, row, axis=0))
-        moved = [abs(a - b).sum() for (a, _), (b, _) in zip(whole, without, strict=True)]
-        assert moved == [1, 1]
-        assert sum(d / scale for d, (_, scale) in zip(moved, whole, strict=True)) == pytest.approx(
-            1
+    labels, probabilities = scored_rows(source, 200, classes)
+    levels = {f"grouping {number}": 3 for number in range(groupings)}
+    groups = source.integers(0, 3, (200, groupings))
+    both = mechanism(1.0, classes, groupings)
+    whole = noised(monkeypatch, both, counted(labels, probabilities, groups, levels))
+    for row in range(10):
+        others = np.delete(np.arange(200), row)
+        rest = counted(labels[others], probabilities[others], groups[others], levels)
+        without = noised(monkeypatch, both, rest)
+        moved = sum(
+            (((values - lacking) / deviation) ** 2).sum()
+            for (values, deviation), (lacking, _) in zip(whole, without, strict=True)
         )
+        assert math.sqrt(moved) == pytest.approx(1 / both.noise_multiplier)
 
 
-@pytest.mark.parametrize("groupings", [1, 2, 5])
-def test_subgroups_have_a_share_of_the_same_epsilon(groupings):
-    both = CountRelease(1.0, possible_cells(2), groupings)
-    scales = [both.totals_scale, both.cells_scale, *[both.groups_scale] * groupings]
-    assert sum(1 / scale for scale in scales) == pytest.approx(1.0)
-    assert list(both.events) == [DiscreteLaplace(1 / scale) for scale in scales]
+def test_parts_that_spend_more_than_they_say_would_be_seen(monkeypatch):
+    monkeypatch.setattr(release, "OUTCOMES", 1.1 * OUTCOMES)
+    with pytest.raises(AssertionError):
+        test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(monkeypatch, 2, 0)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_opendp_itself_says_that_all_parts_spend_what_is_told(monkeypatch, classes):
+    enable_features("contrib")
+    # In zCDP (Bun & Steinke 2016) Gaussian noise σ on what a row moves by d costs d² / 2σ².
+    both = mechanism(1.0, classes)
+    space = vector_domain(atom_domain(T=float, nan=False)), l2_distance(T=float)
+    counts = counted(*scored_rows(np.random.default_rng(0), 200, classes))
+    calls = noised(monkeypatch, both, counts)
+    each = len(scored_classes(classes))
+    moves = [1, 1, 1, math.sqrt(each), 1]  # where scores are, right, confusion, bins, own bins
+    assert len(calls) == (4 if classes == 2 else 5)
+    spent = sum(
+        make_gaussian(*space, scale=deviation).map(move)
+        for (_, deviation), move in zip(calls, moves, strict=False)
+    )
+    assert spent == pytest.approx(1 / (2 * both.noise_multiplier**2))
+
+
+def test_ten_releases_cost_the_test_side_no_more_than_ten_trainings_the_train_side():
+    # 3.60 at ε = 1, where ten of pure ε = 1 come to 9.86.
+    ten = [*mechanism(1.0).events] * 10
+    assert adaptive_epsilon(ten, DELTA) < 1.05 * epsilon_gaussian(
+        10 / noise_for(1, DELTA) ** 2, DELTA
+    )
+    assert adaptive_epsilon(ten, DELTA) == pytest.approx(3.59, abs=0.02)
+    assert adaptive_epsilon([DiscreteLaplace(0.5)] * 20, DELTA) > 9.8
+
+
+def test_bins_follow_the_declared_rows_and_the_noise():
+    assert [mechanism(1.0).bins(rows) for rows in (0, 268, 2_000, 50_000)] == [6, 6, 22, 32]
+    assert mechanism(3.5).bins(268) == 9
 
 
 # --- its noise -----------------------------------------------------------------------------------
 
 
-def is_discrete_laplace(values, scale, false_alarm):
-    """Chi-square against P(k) = (1 - a) / (1 + a)·a^|k| with a = e^(-1 / scale)."""
-    decay = np.exp(-1 / scale)
-    far = 12
-    inner = (1 - decay) / (1 + decay) * decay ** np.abs(np.arange(-far, far + 1))
-    chances = np.concatenate([[(1 - inner.sum()) / 2], inner, [(1 - inner.sum()) / 2]])
-    cells = np.clip(np.ravel(values), -far - 1, far + 1) + far + 1
-    seen = np.bincount(cells, minlength=len(chances))
-    return stats.chisquare(seen, chances * len(cells)).pvalue > false_alarm
+def is_gaussian(values, deviation, false_alarm):
+    """Kolmogorov and Smirnov's test of the shape, and a chi-square test of the variance."""
+    squares = stats.chi2(len(values)).cdf(((values / deviation) ** 2).sum())
+    shape = stats.kstest(values / deviation, "norm").pvalue
+    return shape > false_alarm and false_alarm < 2 * squares < 2 - false_alarm
 
 
-@pytest.fixture
-def noise_of(monkeypatch):
-    """Return a function that releases an empty table of 40,000 totals and as many cells, raw."""
-    monkeypatch.setattr(CountRelease, "consistent", lambda _, totals, cells: (totals, cells))
-
-    def draw(simulated):
-        table = np.zeros((200, 200, 1), dtype=np.int64)
-        both = CountRelease(1.0, np.ones(table.shape, dtype=bool))
-        if simulated:
-            return both.redraws(table.astype(float), 1, np.random.default_rng(0))
-        return both.release(table)
-
-    return draw
-
-
-@pytest.mark.parametrize(
-    ("simulated", "level"), [(False, UNSEEDED_FALSE_ALARM), (True, FALSE_ALARM)]
-)
-def test_noise_is_discrete_laplace_of_the_stated_scale(noise_of, simulated, level):
-    both = mechanism(1.0)
-    totals, cells = (part.astype(int) for part in noise_of(simulated))
-    assert is_discrete_laplace(totals, both.totals_scale, level)
-    assert is_discrete_laplace(cells, both.cells_scale, level)
+@pytest.mark.parametrize(("seed", "level"), [(None, UNSEEDED_FALSE_ALARM), (0, FALSE_ALARM)])
+def test_noise_is_gaussian_of_the_stated_deviation(seed, level):
+    noise = release._private if seed is None else release._simulated(seed)
+    values = noise(np.full(3_000, 100.0), 3.0) - 100
+    assert is_gaussian(values, 3.0, level)
     for wrong in (0.9, 1.1):
-        assert not is_discrete_laplace(totals, wrong * both.totals_scale, level)
-
-
-def test_noise_on_subgroups_is_discrete_laplace_of_the_stated_scale():
-    level = UNSEEDED_FALSE_ALARM
-    both = CountRelease(1.0, possible_cells(2), groupings=2)
-    far_from_zero = np.full((10_000, 2, 2), 1_000)
-    noise = both.release_groups(far_from_zero) - 1_000
-    assert is_discrete_laplace(noise.astype(int), both.groups_scale, level)
-    for wrong in (0.9, 1.1):
-        assert not is_discrete_laplace(noise.astype(int), wrong * both.groups_scale, level)
-
-
-def test_simulated_noise_on_subgroups_is_the_same_and_repeats():
-    both = CountRelease(1.0, possible_cells(2), groupings=2)
-    far_from_zero = np.full((10_000, 2, 2), 1_000)
-    noise = both.release_groups(far_from_zero, 7) - 1_000
-    assert is_discrete_laplace(noise.astype(int), both.groups_scale, FALSE_ALARM)
-    assert np.array_equal(both.release_groups(far_from_zero, 7) - 1_000, noise)
-
-
-def test_subgroups_are_never_negative():
-    both = CountRelease(0.1, possible_cells(2), groupings=2)
-    assert both.release_groups(np.zeros((500, 2, 2), dtype=np.int64)).min() == 0
+        assert not is_gaussian(values, wrong * 3.0, level)
 
 
 def test_releases_are_secret_and_simulations_repeat(counts):
-    both = mechanism(0.25)
-    # Two discrete Laplace draws of scale 8 agree with chance 1/16: that 20 do is 1e-24.
-    assert not np.array_equal(both.release(counts), both.release(counts))
-    assert np.array_equal(both.release(counts, 7), both.release(counts, 7))
-    assert not np.array_equal(both.release(counts, 7), both.release(counts, 8))
+    def values(seed=None):
+        released, _ = mechanism(0.25).release(counts, 268, seed)
+        return released.counts.values
+
+    # Two doubles of Gaussian noise of deviation 50 agree by chance once in 1e14.
+    assert not (values()[:4] == values()[:4]).any()
+    assert np.array_equal(values(7), values(7))
+    assert not np.array_equal(values(7), values(8))
 
 
-# --- what makes it consistent --------------------------------------------------------------------
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_without_noise_the_release_is_exact(classes, seed):
+    counts = counted(*scored_rows(np.random.default_rng(0), 268, classes))
+    both = CountRelease(1e-6, classes)
+    released, _ = both.release(counts, 268, seed)
+    layout = released.layout
+    exact = layout.counts(counts.confusion, counts.scores)
+    np.testing.assert_allclose(released.counts.values, exact, atol=1e-3)
+    assert len(layout.places) > 8  # as many as there are rows for
 
 
-def test_totals_are_weighted_with_the_sum_of_their_cells():
-    # Both parts have the same scale, and a total of two classes has six possible cells, so that the
-    # sum of cells has six times the variance: (6·70 + 42) / 7 = 66. The missing 24 go to the cells.
-    right = possible_cells(2)[0, 0]
-    cells = np.zeros((2, 2, BINS))
-    cells[0, 0, right] = 7
-    totals = np.array([[70.0, 0], [0, 0]])
-    table = mechanism(1.0).consistent(totals, cells)
-    assert table[0, 0, right] == pytest.approx(np.full(6, 11.0))
-    assert table.sum() == pytest.approx(66)
+# --- what estimates the counts -------------------------------------------------------------------
 
 
-def test_cells_below_zero_are_cut_and_the_rest_scaled_to_the_total():
-    # 30 - 12 = 18 agrees with the total of 18; without the cell below zero 30 have to become 18.
-    cells = np.zeros((2, 2, BINS))
-    cells[0, 0, possible_cells(2)[0, 0]] = [30, 0, 0, 0, 0, -12]
-    table = mechanism(1.0).consistent(np.array([[18.0, 0], [0, 0]]), cells)
-    assert table[0, 0, possible_cells(2)[0, 0]] == pytest.approx([18, 0, 0, 0, 0, 0])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_estimates_have_no_bias_and_the_stated_covariance(classes):
+    # They are linear in what is released: right where that is exact, and their covariance is that
+    # of its noise, carried over.
+    layout = Layout(classes, np.array([5, MIDDLE - 5, MIDDLE, MIDDLE + 5]))
+    counts = counted(*scored_rows(np.random.default_rng(0), 268, classes))
+    exact = layout.counts(counts.confusion, counts.scores)
+    both = mechanism(1.0, classes)
+    parts = both.parts(layout)
+    sums = [np.array([exact[of].sum() for of in part]) for part, _ in parts]
+    right = both.estimate(layout, sums)
+    np.testing.assert_allclose(right.values, exact, atol=1e-8)
+    deviations = np.concatenate([np.full(len(part), deviation) for part, deviation in parts])
+    carried = np.array([both.estimate(layout, [one]).values for one in np.diag(deviations)])
+    np.testing.assert_allclose(carried.T @ carried, right.root @ right.root.T, atol=1e-8)
+    # All that is known is put to use: no count is known worse than by itself.
+    known = np.sqrt(np.diag(carried.T @ carried))[: classes**2]
+    assert (known < both.deviation(CONFUSION)).all()
 
 
-@settings(deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1), classes=st.sampled_from([2, 3, 5]), spread=st.integers(1, 50)
-)
-def test_any_noisy_counts_become_a_table_that_could_be_real(seed, classes, spread):
-    source = np.random.default_rng(seed)
-    cells = source.integers(-spread, spread + 1, (4, classes, classes, BINS))
-    totals = source.integers(-spread, 5 * spread, (4, classes, classes))
-    possible = possible_cells(classes)
-    both = CountRelease(1.0, possible)
-    table = both.consistent(totals, cells)
-    assert (table >= 0).all()
-    assert (table[:, ~possible] == 0).all()
-    # Totals are those of both estimates weighted by inverse variance, as far as that is positive.
-    members = possible.sum(axis=2)
-    weighted = (members * totals + (cells * possible).sum(axis=3)) / (members + 1)
-    np.testing.assert_allclose(table.sum(axis=3), np.maximum(weighted, 0), atol=1e-9)
-
-
-def test_a_table_that_could_be_real_stays_as_it_is(counts):
-    np.testing.assert_allclose(mechanism(1.0).consistent(counts.sum(axis=2), counts), counts)
-
-
-@pytest.mark.parametrize("simulation_seed", [None, 0])
-def test_without_noise_the_release_is_exact(counts, simulation_seed):
-    # At scale 2e-4 a single draw differs from 0 with chance 2·e^-5000.
-    np.testing.assert_allclose(mechanism(1e4).release(counts, simulation_seed), counts)
-
-
-def test_weighting_takes_a_seventh_of_the_variance_off_the_totals():
-    # 1 / (1 + 1/6) = 6/7 of that of the direct count. Of 80,000 totals, a variance is known to 1 %.
-    full = np.where(possible_cells(2), 1000.0, 0.0)
-    both = mechanism(1.0)
-    totals = both.redraws(full, 20_000, np.random.default_rng(0)).sum(axis=3)
-    decay = np.exp(-1 / both.totals_scale)
-    direct = 2 * decay / (1 - decay) ** 2  # of discrete Laplace
-    assert (totals - 6000).var() / direct == pytest.approx(6 / 7, abs=0.06)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scores_and_predictions_are_of_the_same_people(classes):
+    counts = counted(*scored_rows(np.random.default_rng(0), 268, classes))
+    released, _ = mechanism(1.0, classes).release(counts, 268, 0)
+    confusion, scores, thresholds = released.table
+    rows = confusion.sum()
+    np.testing.assert_allclose(scores.sum(axis=(1, 2)), rows)
+    np.testing.assert_allclose(scores[-1, 1].sum(), confusion[-1].sum())
+    if classes == 2:
+        above = scores[0, :, np.searchsorted(thresholds, 0.5) + 1 :].sum(axis=1)
+        np.testing.assert_allclose(above, confusion[:, 1])
 
 
 # --- how useful it is ----------------------------------------------------------------------------
 
 
-def noise_in_accuracy(epsilon, counts):
-    redraws = mechanism(epsilon).redraws(counts.astype(float), 20_000, np.random.default_rng(0))
-    return float(all_metrics(redraws)["accuracy"].std())
+def noise_in_accuracy(epsilon, rows, classes=2):
+    counts = counted(*scored_rows(np.random.default_rng(0), rows, classes, separation=1.0))
+    both = mechanism(epsilon, classes)
+    accuracies = [
+        float(both.release(counts, rows, seed)[0].figures()["accuracy"].value)
+        for seed in range(100)
+    ]
+    return np.std(accuracies)
 
 
-# The deviation of 20,000 draws is known to 1 %.
-@pytest.mark.parametrize(("epsilon", "most"), [(1.0, 0.015), (3.5, 0.005)])
-def test_noise_moves_accuracy_on_268_rows_by_less_than_promised(counts, epsilon, most):
-    assert 0.5 * most < noise_in_accuracy(epsilon, counts) <= most
+# A deviation of 100 is known to 7 %; what is promised leaves more.
+@pytest.mark.parametrize(
+    ("epsilon", "rows", "most"),
+    [(1.0, 268, 0.021), (3.5, 268, 0.0075), (1.0, 6_500, 0.0009), (3.5, 6_500, 0.0004)],
+)
+def test_noise_moves_accuracy_by_less_than_promised(epsilon, rows, most):
+    assert 0.3 * most < noise_in_accuracy(epsilon, rows) <= most
 
 
-def test_a_budget_spent_on_cells_alone_would_break_that_promise(counts, monkeypatch):
-    monkeypatch.setattr(release, "TOTALS_SHARE", 0.05)
-    assert noise_in_accuracy(1.0, counts) > 0.015
+def test_a_budget_spent_on_bins_alone_would_break_that_promise(monkeypatch):
+    monkeypatch.setattr(release, "OUTCOMES", 0.05)
+    monkeypatch.setattr(release, "CONFUSION", 0.05)
+    assert noise_in_accuracy(1.0, 268) > 0.021
 
 
-def exact_metrics(labels, probabilities):
-    predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
-        labels, predicted, average="binary"
-    )
-    return {
-        "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
-        "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, predicted),
-        "precision": precision,
-        "recall": recall,
-        "f1": f1,
-        "loss": sklearn_metrics.log_loss(labels, probabilities),
-        "roc_auc": exact_roc_auc(labels, probabilities)["roc_auc"],
-    }
-
-
-def exact_roc_auc(labels, probabilities):
-    return {"roc_auc": sklearn_metrics.roc_auc_score(labels, probabilities[:, 1])}
-
-
-RELEASES = 200
-
-
-def distances(exact, epsilon, skill=1.5):
-    """Release 200 tables of 268 new rows each; return by metric how many intervals each was off."""
-    source = np.random.default_rng(1)
-    both = mechanism(epsilon)
-    found = []
-    for seed in range(RELEASES):
-        labels, probabilities = scored_rows(source, 268, skill)
-        table = both.release(count_rows(labels, probabilities), simulation_seed=seed)
-        widths = intervals(table, both.redraws(table, 1000, np.random.default_rng(0)))
-        released = all_metrics(table)
-        found.append(
-            {
-                name: abs(float(released[name]) - value) / widths[name]
-                for name, value in exact(labels, probabilities).items()
-            }
-        )
-    return {name: np.array([off[name] for off in found]) for name in found[0]}
+RELEASES = 100
+POPULATION = exact_figures(*scored_rows(np.random.default_rng(9), 200_000))
 
 
 def covers_as_stated(off):
-    """Whether the share of figures within their interval could be 95 %."""
-    return stats.binom.cdf((off <= 1).sum(), RELEASES, 0.95) > FALSE_ALARM
+    """Whether the share of figures within ± could be 95 %."""
+    return stats.binom.cdf((np.abs(off) <= 1).sum(), RELEASES, 0.95) > FALSE_ALARM
 
 
-def test_intervals_cover_the_exact_figures_as_often_as_stated():
-    off = distances(exact_metrics, epsilon=1.0)
-    assert len(off) == 7
-    assert [name for name in off if not covers_as_stated(off[name])] == []
-    # Intervals half as wide do not.
-    assert [name for name in off if covers_as_stated(2 * off[name])] == []
+# The mean of 100 is known to a tenth of a deviation, which is half of a ±: what has no bias exceeds
+# a quarter of a ± at one seed in two million. `benchmarks/released_figures.py` asks about more.
+@pytest.mark.parametrize(
+    ("epsilon", "rows", "classes", "sharpness"),
+    [(1.0, 268, 2, 1.0), (3.5, 1_000, 2, 2.0), (3.5, 268, 5, 0.5)],
+)
+def test_figures_are_right_on_average_and_the_noise_covers_the_exact_ones(
+    epsilon, rows, classes, sharpness
+):
+    found = releases(epsilon, rows, classes, RELEASES, sharpness=sharpness)
+    each = off(found, "noise")
+    assert len(each) == 9
+    assert [name for name, values in each.items() if abs(values.mean()) > 0.25] == []
+    assert [name for name, values in each.items() if not covers_as_stated(values)] == []
+    # Half as wide, none of them covers.
+    assert [name for name, values in each.items() if covers_as_stated(2.5 * values)] == []
 
 
-def test_intervals_cover_the_exact_roc_area_of_a_weak_classifier():
-    assert covers_as_stated(distances(exact_roc_auc, epsilon=3.5, skill=0.5)["roc_auc"])
+def test_the_interval_for_new_patients_covers_the_figure_of_the_population():
+    found = [(figures, POPULATION) for figures, _ in releases(3.5, 500, 2, RELEASES)]
+    for name in ("accuracy", "roc_auc", "loss", "recall"):
+        assert covers_as_stated(off(found, "new_patients")[name]), name
+        # The noise alone, of which much less is said of them, does not.
+    assert not covers_as_stated(off(found, "noise")["accuracy"])
+
+
+def test_what_is_asked_is_one_gaussian_mechanism():
+    assert mechanism(1.0).events == (Gaussian(noise_for(1.0, DELTA)),)

@@ -5,106 +5,109 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stages.evaluation.metrics import BIN_EDGES, BINS, possible_cells
-from stages.evaluation.tables import cell_rows, confusion_rows, group_rows, roc_rows, table_of
+from stages.evaluation.estimate import Measured
+from stages.evaluation.layout import Layout
+from stages.evaluation.scores import MIDDLE, THRESHOLDS
+from stages.evaluation.tables import (
+    confusion_rows,
+    counts_of,
+    group_rows,
+    roc_rows,
+    score_rows,
+    shown,
+)
 from stages.files import read_csv, write_csv
 
 NAMES = {2: ["low", "high"], 3: ["low", 'a "b", c', "naïve ≤ 3"]}
+PLACES = np.array([0, MIDDLE, len(THRESHOLDS) - 1])
 
 
 @pytest.fixture(params=[2, 3])
 def released(request):
-    """A noisy table and the names of its classes."""
-    classes = request.param
-    noise = np.random.default_rng(0).gamma(1, 3, (classes, classes, BINS))
-    return np.where(possible_cells(classes), noise, 0), NAMES[classes]
+    """Where counts are, noisy ones, and the names of their classes."""
+    layout = Layout(request.param, PLACES)
+    return layout, np.random.default_rng(0).normal(20, 15, layout.size), NAMES[request.param]
 
 
-def test_a_table_comes_back_from_csv(released, tmp_path):
-    table, names = released
-    write_csv(tmp_path / "counts.csv", cell_rows(table, names))
-    back, back_names = table_of(read_csv(tmp_path / "counts.csv"))
-    assert back_names == names
+def test_counts_come_back_from_csv(released, tmp_path):
+    layout, counts, names = released
+    table = layout.table(counts)
+    write_csv(tmp_path / "counts.csv", score_rows(table, names))
+    back, values = counts_of(table.confusion.tolist(), read_csv(tmp_path / "counts.csv"))
+    assert np.array_equal(back.places, layout.places)
+    assert back.classes == layout.classes
     # Written to a thousandth of a row.
-    np.testing.assert_allclose(back, table, atol=0.0005)
+    np.testing.assert_allclose(values, counts, atol=0.0005)
 
 
-def test_a_cell_says_whose_and_where_it_is():
-    table = np.zeros((2, 2, BINS))
-    table[1, 0, 2] = 7.25
-    (row,) = [row for row in cell_rows(table, ["low", "high"]) if row["rows"]]
-    assert row == {
-        "label": "high",
-        "predicted": "low",
-        "label_probability_from": BIN_EDGES[2],
-        "label_probability_to": BIN_EDGES[3],
-        "rows": 7.25,
+def test_a_count_says_whose_and_where_it_is(released):
+    layout, counts, names = released
+    rows = score_rows(layout.table(counts), names)
+    assert rows[0] == {
+        "probability_of": names[1] if len(names) == 2 else names[0],
+        "label": names[0] if len(names) == 2 else "other",
+        "probability_from": 0.0,
+        "probability_to": 1e-8,
+        "rows": round(counts[layout.classes**2], 3),
     }
+    assert rows[-1]["label"] == rows[-1]["probability_of"] == names[-1]
+    assert (rows[-1]["probability_from"], rows[-1]["probability_to"]) == (1 - 1e-8, 1.0)
 
 
-def test_confusion_rows_are_the_rounded_noisy_counts(released):
-    table, names = released
-    counted = Counter((row["actual"], row["predicted"]) for row in confusion_rows(table, names))
-    expected = {
-        (names[label], names[predicted]): round(float(rows))
-        for (label, predicted), rows in np.ndenumerate(table.sum(axis=2))
-    }
-    assert counted == {pair: rows for pair, rows in expected.items() if rows}
+def test_people_are_shown_as_whole_numbers():
+    assert shown(np.array([-3.2, 0.4, 7.6])).tolist() == [0, 0, 8]
 
 
-def test_rows_are_rounded_by_total_not_by_cell():
-    # Six cells of 0.4 are 2.4 rows, two when rounded; each alone would be none.
-    table = np.where(possible_cells(2), 0.4, 0.0)
-    assert len(confusion_rows(table, ["low", "high"])) == 4 * 2
+def test_confusion_rows_are_the_rounded_noisy_counts():
+    rows = confusion_rows(np.array([[7.4, -2.0], [0.6, 3.0]]), ["low", "high"])
+    counted = Counter((row["actual"], row["predicted"]) for row in rows)
+    assert counted == {("low", "low"): 7, ("high", "low"): 1, ("high", "high"): 3}
 
 
 def test_a_large_table_is_shown_in_proportion():
-    table = np.zeros((2, 2, BINS))
-    table[0, 0, -1], table[1, 0, 0], table[1, 1, -1] = 7e6, 1e6, 2e6
-    rows = confusion_rows(table, ["low", "high"])
+    rows = confusion_rows(np.array([[7e6, 0], [1e6, 2e6]]), ["low", "high"])
     counted = Counter((row["actual"], row["predicted"]) for row in rows)
     assert counted == {("low", "low"): 7_000, ("high", "low"): 1_000, ("high", "high"): 2_000}
 
 
 def test_an_empty_table_has_no_confusion_rows():
-    assert confusion_rows(np.zeros((2, 2, BINS)), ["low", "high"]) == []
+    assert confusion_rows(np.zeros((2, 2)), ["low", "high"]) == []
 
 
-def test_roc_rows_go_from_corner_to_corner():
-    table = np.where(possible_cells(2), np.random.default_rng(0).gamma(1, 3, (2, 2, BINS)), 0)
-    rows = roc_rows(table)
-    assert len(rows) == BINS + 1
-    assert rows[0] == {"false_positive_rate": 0, "true_positive_rate": 0}
+def test_roc_rows_go_from_corner_to_corner_and_never_fall(released):
+    layout, counts, _ = released
+    rows = roc_rows(layout.table(counts))
+    assert rows[0]["false_positive_rate"] == 0
     assert rows[-1] == {"false_positive_rate": 1, "true_positive_rate": 1}
     for name in rows[0]:
-        assert sorted(row[name] for row in rows) == [row[name] for row in rows]
+        values = [row[name] for row in rows]
+        assert sorted(values) == values
+        assert 0 <= min(values) <= max(values) <= 1
 
 
-def test_roc_rows_of_several_classes_go_through_the_mean_class():
-    table = np.zeros((3, 3, BINS))
-    # By label: 8 of 10, 6 of 10 and 10 of 10 are right; of the wrong ones 2, 0 and 4 are called
-    # class 0, 1 and 2, of 20 others each.
-    table[:, :, -1] = [[8, 0, 2], [2, 6, 2], [0, 0, 10]]
-    assert roc_rows(table)[1] == {
-        "false_positive_rate": round((2 + 0 + 4) / 20 / 3, 4),
-        "true_positive_rate": round((0.8 + 0.6 + 1.0) / 3, 4),
-    }
+def test_the_roc_of_several_classes_is_the_mean_of_theirs():
+    layout = Layout(3, PLACES)
+    counts = np.zeros(layout.size)
+    table = layout.table(counts)
+    table.scores[:] = [[8, 2, 0, 0], [0, 0, 5, 5]]  # two classes that are told apart
+    table.scores[2] = [[5, 0, 0, 5], [5, 0, 0, 5]]  # and one that is not
+    middle = next(row for row in roc_rows(table) if row["false_positive_rate"] == 0.5)
+    assert middle["true_positive_rate"] == pytest.approx((1 + 1 + 0.5) / 3, abs=1e-4)
 
 
-def test_group_rows_have_the_figures_of_each_group_and_their_noise():
-    groups = np.array([[[6.0, 2], [1, 3]], [[0, 0], [0, 0]]])
-    redraws = groups + np.array([[[0.0, 0], [0, 0]], [[0, 0], [0, 2]]])[None]
-    here, empty = group_rows("ward", ["a", "b"], groups, redraws)
+def test_group_rows_have_the_figures_of_each_group_and_both_intervals():
+    one = Measured(np.array([0.75, 0.5]), np.array([0.1, 0.2]), np.array([0.3, 0.4]))
+    rows = Measured(np.array([12.0, 3]), np.array([2.0, 2]), np.array([5.0, 5]))
+    here, there = group_rows("ward", ["a", "b"], {"rows": rows, "accuracy": one}, noisy=True)
     assert here == {
         "column": "ward",
         "group": "a",
         "rows": 12,
-        "rows_interval": 0,
+        "rows_noise": 2,
         "accuracy": 0.75,
-        "accuracy_interval": 0,
-        "recall": 0.75,
-        "recall_interval": 0,
+        "accuracy_new_patients": 0.3,
+        "accuracy_noise": 0.1,
     }
-    assert (empty["rows"], empty["accuracy"]) == (0, 0)
-    assert (empty["rows_interval"], empty["accuracy_interval"]) == (2, 1)
-    assert [row["rows_interval"] for row in group_rows("ward", ["a", "b"], groups)] == [0, 0]
+    assert (there["group"], there["accuracy_new_patients"]) == ("b", 0.4)
+    (exact, _) = group_rows("ward", ["a", "b"], {"rows": rows, "accuracy": one}, noisy=False)
+    assert "accuracy_noise" not in exact

@@ -21,7 +21,10 @@ import yaml
 from stages import evaluate, preprocess, train
 from stages.books import store
 from stages.books.store import Ledger
+from stages.evaluation.layout import Layout
 from stages.evaluation.release import CountRelease
+from stages.evaluation.released import Released
+from stages.evaluation.scores import MIDDLE
 from stages.model.files import save_model
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
@@ -179,15 +182,11 @@ def replay(folder: Path, rows=ROWS, schema=None, **settings) -> Replay:
         for stage in (train, evaluate):  # the ledger takes no part in what is released
             patch.setattr(stage, "book", lambda *_, **__: None)
         patch.setattr(PrivateTraining, "epochs", _stop)
-        counted: list[npt.NDArray[np.int64]] = []
 
-        def record(mechanism, counts, *_):
-            counted.append(counts)
-            if len(counted) == 1 + mechanism.groupings:
-                _stop(counted)
+        def record(_, counted, *__):
+            _stop([counted.confusion, *counted.scores, *counted.groups.values()])
 
         patch.setattr(CountRelease, "release", record)
-        patch.setattr(CountRelease, "release_groups", record)
         preprocess.main()
         with pytest.raises(StoppedError) as training:
             train.main()
@@ -316,6 +315,16 @@ def published_repeatably(folder: Path, rows=ROWS) -> dict[str, bytes]:
         return _published(folder, rows, patch)
 
 
+def _fixed(mechanism, counted, *_):
+    layout = Layout(2, np.array([MIDDLE - 9, MIDDLE, MIDDLE + 9]))
+    counts = mechanism.again(layout, layout.basis @ np.full(layout.basis.shape[1], 9.0))
+    groups = {
+        name: mechanism.estimate_groups(np.full(own.size, 5.0))
+        for name, own in counted.groups.items()
+    }
+    return Released(layout, counts), groups
+
+
 def _published(folder: Path, rows, patch) -> dict[str, bytes]:
     lay_out(folder, rows)
     patch.chdir(folder)
@@ -325,9 +334,7 @@ def _published(folder: Path, rows, patch) -> dict[str, bytes]:
     )
     patch.setattr(setup, "random_source", lambda *_: np.random.default_rng(0))
     patch.setattr(dp_sgd, "poisson_batch", lambda _, rows, __: np.arange(rows))
-    fixed = np.arange(48.0).reshape(2, 2, 12)
-    patch.setattr(CountRelease, "release", lambda mechanism, *_: mechanism.possible * fixed)
-    patch.setattr(CountRelease, "release_groups", lambda _, counts, *__: np.full(counts.shape, 5.0))
+    patch.setattr(CountRelease, "release", _fixed)
     preprocess.main()
     train.main()
     evaluate.main()

@@ -22,7 +22,6 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 
 from stages import plot
-from stages.evaluation.metrics import count_rows
 from stages.evaluation.result import EvaluateResult
 from stages.model.files import load_model
 from stages.model.perceptron import predict_probabilities
@@ -117,11 +116,15 @@ REGISTRY = {
     "plots/report.md": TRAINING,
     "plots/statement.yaml": TRAINING,
     "plots/privacy_utility.csv: epsilon": ACCOUNTANTS,
+    "plots/privacy_utility.csv: base_rate": AFTER_COUNTS,
     "plots/privacy_utility.csv: accuracy*": AFTER_COUNTS,
     "plots/privacy_utility.csv: loss*": AFTER_COUNTS,
     "metrics/evaluate.json: epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: test_accuracy": AFTER_COUNTS,
     "metrics/evaluate.json: test_loss": AFTER_COUNTS,
+    "metrics/evaluate.json: base_rate": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.base_rate": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.figures.gain": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.accuracy": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.loss": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.balanced_accuracy": AFTER_COUNTS,
@@ -129,10 +132,10 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.figures.recall": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.f1": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.roc_auc": AFTER_COUNTS,
-    "metrics/evaluate.json: evidence.interval.*": AFTER_COUNTS,
+    "metrics/evaluate.json: evidence.plus_minus.*": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.no_guarantee": PARAMETER,
     "metrics/evaluate.json: evidence.confusion_matrix": AFTER_COUNTS,
-    "metrics/evaluate.json: evidence.epsilon": PARAMETER,
+    "metrics/evaluate.json: evidence.epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.epsilon_overall": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.epsilon_total": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.releases.run": PARAMETER,  # random numbers
@@ -147,20 +150,22 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.ledger.run": PARAMETER,  # a random number
     "metrics/evaluate.json: evidence.ledger.measures": PARAMETER,  # the random number of another
     "metrics/evaluate.json: evidence.ledger.spend.side": PARAMETER,
-    "metrics/evaluate.json: evidence.ledger.spend.events.discrete_laplace.epsilon": PARAMETER,
-    "metrics/evaluate.json: evidence.ledger.spend.epsilon": PARAMETER,
+    "metrics/evaluate.json: evidence.ledger.spend.events.gaussian.noise_multiplier": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.ledger.spend.epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.ledger.spend.delta": PARAMETER,
+    "plots/test_counts.csv: probability_of": PARAMETER,
     "plots/test_counts.csv: label": PARAMETER,
-    "plots/test_counts.csv: predicted": PARAMETER,
-    "plots/test_counts.csv: label_probability_from": PARAMETER,
-    "plots/test_counts.csv: label_probability_to": PARAMETER,
+    # Chosen in sight of a first part of the release.
+    "plots/test_counts.csv: probability_from": AFTER_COUNTS,
+    "plots/test_counts.csv: probability_to": AFTER_COUNTS,
     "plots/test_counts.csv: rows": COUNTS,
     "plots/subgroups.csv: column": PARAMETER,
     "plots/subgroups.csv: group": PARAMETER,
     "plots/subgroups.csv: rows": COUNTS,
     "plots/subgroups.csv: accuracy": AFTER_COUNTS,
     "plots/subgroups.csv: recall": AFTER_COUNTS,
-    "plots/subgroups.csv: *_interval": AFTER_COUNTS,
+    "plots/subgroups.csv: *_new_patients": AFTER_COUNTS,
+    "plots/subgroups.csv: *_noise": AFTER_COUNTS,
     "plots/confusion.csv: actual": AFTER_COUNTS,
     "plots/confusion.csv: predicted": AFTER_COUNTS,
     "plots/roc.csv: false_positive_rate": AFTER_COUNTS,
@@ -356,7 +361,7 @@ def exact(project):
     return SimpleNamespace(
         rows={side: len(labels) for side, (_, labels) in sides.items()},
         figures={(of, name): v for of, named in figures.items() for name, v in named.items()},
-        confusion=count_rows(sides["test"][1], probabilities).sum(axis=2),
+        confusion=sklearn_metrics.confusion_matrix(sides["test"][1], probabilities.argmax(axis=1)),
         hash=hashlib.md5(table).hexdigest(),
     )
 
@@ -402,7 +407,8 @@ def holds_figure(text, figure):
 def holds_count(text, count):
     """Whether a whole number, written without a decimal point, is `count`.
 
-    Only public numbers are written so: epochs, steps. Noisy counts have a decimal point.
+    Only public numbers are written so: epochs, steps. Noisy counts have a decimal point, except in
+    the report.
     """
     return str(count) in numbers(text)
 
@@ -421,7 +427,12 @@ def found_in(text, exact):
 
 def test_no_exact_figure_is_published(project, exact):
     for name, text in texts(project.folder, files_of(project)).items():
-        assert found_in(text, exact) == [], name
+        found = found_in(text, exact)
+        if name.startswith("plots/report."):
+            # There noisy counts are whole people, which may be right by chance. Below it is made
+            # again of released tables alone.
+            found = [figure for figure in found if figure[0] != "rows"]
+        assert found == [], name
     released = EvaluateResult.read(project.folder)
     # The noise in each has a deviation of 26: all four are that near once in 100,000 runs.
     assert not np.allclose(released.confusion_matrix, exact.confusion, atol=0.5)

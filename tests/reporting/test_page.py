@@ -231,12 +231,14 @@ def test_page_and_markdown_tell_the_numbers_of_the_statement(released, html, tol
         [
             "accuracy",
             f"{utility['figures']['accuracy']:.4f}",
-            f"{utility['interval']['accuracy']:.4f}",
+            f"{utility['plus_minus']['accuracy']['new_patients']:.4f}",
+            f"{utility['plus_minus']['accuracy']['noise']:.4f}",
         ],
         [
             "roc auc",
             f"{utility['figures']['roc_auc']:.4f}",
-            f"{utility['interval']['roc_auc']:.4f}",
+            f"{utility['plus_minus']['roc_auc']['new_patients']:.4f}",
+            f"{utility['plus_minus']['roc_auc']['noise']:.4f}",
         ],
         [
             "all runs on record, this one included",

@@ -24,7 +24,7 @@ from scipy.stats import norm
 
 import stages
 from stages.errors import BrokenGuaranteeError, UserError
-from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps, with_more_noise
+from stages.privacy.events import BestOfMany, DiscreteLaplace, Gaussian, Steps, with_more_noise
 from stages.privacy.gaussian import epsilon_gaussian, precision
 from stages.privacy.history import adaptive_epsilon
 from stages.privacy.renyi import ORDERS, dp_event, epsilon_renyi, renyi_curve
@@ -355,6 +355,7 @@ events = st.one_of(
         sample_rate=st.floats(1e-4, 1) | st.just(1.0),
         steps=st.integers(1, 5000),
     ),
+    st.builds(Gaussian, noise_multiplier=st.floats(0.5, 100)),
     st.builds(DiscreteLaplace, epsilon=st.floats(1e-3, 20)),
 )
 
