@@ -18,6 +18,22 @@ def repository() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
+def path_of(file: str | Path) -> str:
+    """Return the one name that a file has in the ledger, however params.yaml spells it.
+
+    From the repository's root, or in full where it is elsewhere; links are followed, but not into
+    DVC's cache, where a file's name is its content's.
+    """
+    path = Path(file).absolute()
+    path = path.parent.resolve() / path.name
+    if path.is_symlink() and "files" not in path.resolve().parts:
+        path = path.resolve()
+    for root in (Path.cwd().resolve(), repository()):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.as_posix()
+
+
 def current_run() -> tuple[str | None, str | None]:
     """Return the commit that is checked out, and the experiment's name if DVC runs one."""
     return _git("rev-parse", "HEAD").strip() or None, os.environ.get("DVC_EXP_NAME")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
-from stages.books.store import Entry, same_people
+from stages.books.store import UNKNOWN, Entry, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
@@ -15,10 +15,10 @@ from stages.privacy.history import Side, Spend, budgeted_epsilon, side_epsilon, 
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries about the same people, table by table."""
-    rest = list(entries)
+    """Yield the entries about the same people, table by table; those about anybody with each."""
+    rest = [entry for entry in entries if entry.spend.data != UNKNOWN] or list(entries)
     while rest:
-        people = same_people(rest, rest[0].spend.data, rest[0].spend.fingerprint)
+        people = same_people(entries, rest[0].spend.data, rest[0].spend.fingerprint)
         yield people
         rest = [entry for entry in rest if entry not in people]
 

@@ -53,6 +53,12 @@ def records_in(metrics: Mapping[str, Any]) -> list[Record]:
     return [Record.model_validate(record) for record in evidence.get("ledger", [])]
 
 
+def releases_in(metrics: Mapping[str, Any]) -> list[Record]:
+    """Return everything that what a metrics file tells of was made from; nothing of old files."""
+    evidence = evidence_in(metrics) or metrics
+    return [Record.model_validate(record) for record in evidence.get("releases", [])]
+
+
 def epsilon_of(history: Sequence[Record], delta: float, side: Side | None = None) -> float:
     """Return ε at δ of all releases in a history, or of those on one side.
 

@@ -21,12 +21,15 @@ from typing import NamedTuple
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Event, from_json, to_json
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, total_epsilon
-from stages.versions import current_run, repository
+from stages.versions import current_run, path_of, repository
 
 FILE_NAME = "privacy-ledger.sqlite"
 
 # How SQLite can tell our file from anybody's; "priv" in ASCII.
 APPLICATION_ID = 0x70726976
+
+# In place of a path, where nobody can tell any more which table a run read.
+UNKNOWN = "unknown"
 
 # A writer may have to wait for others that are summing up their totals.
 LOCK_SECONDS = 120
@@ -129,17 +132,17 @@ class Ledger:
 
     def enter_past(self, spend: Spend, run: str, revision: str) -> bool:
         """Enter a spend that happened long ago; return whether it was missing."""
-        if run in {entry.run for entry in self.entries()}:
-            return False
         with self._writing() as connection:
+            if run in {entry.run for entry in _entries(connection)}:
+                return False
             _append_reservation(connection, spend, run, revision, None)
-        self.settle(run, spend.events)
+            _append_settlement(connection, run, spend.events)
         return True
 
     def settle(self, run: str, events: Sequence[Event]) -> None:
         """Enter that a reserved run has ended, and what it really did."""
         with self._writing() as connection:
-            _append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
+            _append_settlement(connection, run, events)
 
     def strike(self, number: int, reason: str) -> None:
         """Enter that an entry does not count, for a reason that stays on record.
@@ -284,6 +287,10 @@ def _append(connection: sqlite3.Connection, **values: object) -> None:
     connection.execute(f"INSERT INTO entries ({columns}) VALUES ({places})", tuple(values.values()))
 
 
+def _append_settlement(connection: sqlite3.Connection, run: str, events: Sequence[Event]) -> None:
+    _append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
+
+
 def _append_reservation(
     connection: sqlite3.Connection,
     spend: Spend,
@@ -349,20 +356,22 @@ def same_people(entries: Sequence[Entry], data: str, fingerprint: str) -> list[E
     """Return the entries about the people of a table, however its file was renamed or edited.
 
     A table under the same path is about the same people even if its content changed, and so is the
-    same content under another path; both hold again for what is found that way.
+    same content under another path; both hold again for what is found that way. What read a table
+    that is not known any more may be about anybody.
     """
-    paths, contents = {data}, {fingerprint}
-    found: set[int] = set()
+    names = {one: path_of(one) for one in (data, *(entry.spend.data for entry in entries))}
+    paths, contents = {names[data], UNKNOWN}, {fingerprint}
+    joined: list[Entry] = []
     while True:
+        found = len(joined)
         joined = [
             entry
             for entry in entries
-            if entry.spend.data in paths or entry.spend.fingerprint in contents
+            if names[entry.spend.data] in paths or entry.spend.fingerprint in contents
         ]
-        if len(joined) == len(found):
+        if len(joined) == found:
             return joined
-        found = {entry.number for entry in joined}
-        paths |= {entry.spend.data for entry in joined}
+        paths |= {names[entry.spend.data] for entry in joined}
         contents |= {entry.spend.fingerprint for entry in joined}
 
 
