@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from stages.books.records import Record, records_in, releases_in
 from stages.books.store import UNKNOWN, Ledger
+from stages.books.tunings import close_dead
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
 from stages.tabular.schema import Schema
@@ -44,6 +45,8 @@ def open_ledger() -> Ledger:
     ledger = Ledger()
     if added := rebuild(ledger):
         print(f"privacy ledger: entered {added} runs that commits and experiments tell of")
+    for tuning in close_dead(ledger):
+        print(f"privacy ledger: {tuning} died without an end; its trials count in full")
     if is_shallow():
         print(f"privacy ledger: {SHALLOW}", file=sys.stderr)
     return ledger

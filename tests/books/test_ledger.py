@@ -100,13 +100,27 @@ def test_both_sides_of_a_run_are_reserved_before_the_first_noise(ledger):
         ledger.reserve(TRAIN, Budget(5.0, DELTA), then=costly)
     assert ledger.entries() == []
     run = ledger.reserve(TRAIN, Budget(5.0, DELTA), then=TEST)
-    assert [entry.run for entry in ledger.entries()] == [run, f"{run}-1"]
-    assert ledger.awaiting(run, TEST)
-    assert not ledger.awaiting(run, costly)
-    ledger.settle(f"{run}-1", TEST.events)
-    assert not ledger.awaiting(run, TEST)
-    # A second evaluation is another release.
-    assert ledger.reserve(TEST, None, of=run) == f"{run}-2"
+    assert [entry.spend for entry in ledger.entries()] == [TRAIN, TEST]
+    assert ledger.take_up(run, costly) is None
+    assert ledger.take_up(run, TEST) == ledger.entries()[1].run
+
+
+def test_what_was_reserved_with_a_run_begins_once_however_many_begin_it(ledger):
+    run = ledger.reserve(TRAIN, None, then=TEST)
+    with ThreadPoolExecutor(8) as crowd:
+        begun = [*crowd.map(lambda _: ledger.take_up(run, TEST), range(8))]
+    assert sorted(begun, key=str)[1:] == [None] * 7
+    # One that died after it began has been paid for; who begins again pays again.
+    assert [entry.settled for entry in ledger.entries()] == [False, True]
+
+
+def test_two_clones_that_measure_one_model_tell_their_releases_apart(tmp_path):
+    one, other = (Ledger(tmp_path / f"{name}.sqlite") for name in ("one", "other"))
+    parts = {each.reserve(TEST, None, of="the model's run") for each in (one, other, one)}
+    assert len(parts) == 3
+    for part in parts:
+        one.enter_past(TEST, part, "a merge")
+    assert len(one.entries()) == 3
 
 
 def test_one_planned_run_counts_as_what_it_cost_alone():
