@@ -47,8 +47,9 @@ COARSE_PLD_INTERVAL = 5e-4
 PROFILE_LEAST_DELTA = 1e-10
 PROFILE_POINTS = 400
 
-# PRV's mesh grows without bound where σ or the target is tiny: 2^24 points take about 2 GB.
-MAX_PRV_POINTS = 2**24
+# PRV's mesh grows without bound where σ or the target is tiny: 2^23 points take about a gigabyte,
+# and ten seconds.
+MAX_PRV_POINTS = 2**23
 
 
 @dataclass(frozen=True)
