@@ -76,6 +76,7 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(trials, "spends_of", lambda *_: [TRIAL])
     monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
     monkeypatch.setattr(trials, "_forget", lambda *_: None)
+    monkeypatch.setattr(tune.signal, "signal", lambda *_: None)  # the process is the tests'
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(trials, "_run_trial", lambda _, settings: told.append(settings))
     tune.main()

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stages.privacy.events import from_json
+from stages.privacy.events import Event, from_json
 from stages.privacy.history import Side, Spend, total_epsilon
 from stages.results import evidence_in
 
@@ -57,6 +57,24 @@ def releases_in(metrics: Mapping[str, Any]) -> list[Record]:
     """Return everything that what a metrics file tells of was made from; nothing of old files."""
     evidence = evidence_in(metrics) or metrics
     return [Record.model_validate(record) for record in evidence.get("releases", [])]
+
+
+def seen_by_trained(history: Sequence[Record], deal: int | None) -> list[Event]:
+    """Return what somebody on the training side of a deal may have been in, of a history.
+
+    That is what read the training side, and of other deals either side, as an edited row may have
+    been on any.
+
+    Args:
+        history: the releases.
+        deal: number of the table and split that the training side is of; None for one of its own.
+    """
+    return [
+        event
+        for record in history
+        if record.spend.side == "train" or record.spend.deal != deal
+        for event in from_json(record.spend.events)
+    ]
 
 
 def epsilon_of(history: Sequence[Record], delta: float, side: Side | None = None) -> float:

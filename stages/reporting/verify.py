@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from stages.books.records import epsilon_of
+from stages.books.records import epsilon_of, seen_by_trained
 from stages.errors import UserError
 from stages.evaluation.metrics import metrics_of
 from stages.evaluation.result import EvaluateResult
@@ -209,12 +209,8 @@ def _of_mechanism(train: TrainResult, last: Steps) -> Figures:
 def _of_accountants(run: Run, last: Steps) -> Figures:
     train, delta = run.train, run.train.delta or math.nan
     own = train.record
-    past = [
-        event
-        for record in train.releases
-        if record.spend.side == "train" and record.run != own.run
-        for event in from_json(record.spend.events)
-    ]
+    deal = next((one.spend.deal for one in train.releases if one.run == own.run), None)
+    past = seen_by_trained([one for one in train.releases if one.run != own.run], deal)
     planned = not past
     spent = spent_by([*past, last], delta, run.parameters.target_epsilon, planned=planned)
     yield "ε by privacy random variables", train.epsilon_prv, spent.prv
