@@ -59,20 +59,21 @@ def releases_in(metrics: Mapping[str, Any]) -> list[Record]:
     return [Record.model_validate(record) for record in evidence.get("releases", [])]
 
 
-def seen_by_trained(history: Sequence[Record], deal: int | None) -> list[Event]:
-    """Return what somebody on the training side of a deal may have been in, of a history.
+def seen_by(side: Side, history: Sequence[Record], deal: int | None) -> list[Event]:
+    """Return what somebody on one side of a deal may have been in, of a history.
 
-    That is what read the training side, and of other deals either side, as an edited row may have
-    been on any.
+    That is what read this side, and of other deals either side, as an edited row may have been on
+    any.
 
     Args:
+        side: of the deal.
         history: the releases.
-        deal: number of the table and split that the training side is of; None for one of its own.
+        deal: number of the table and split; None for one that nothing of the history has read.
     """
     return [
         event
         for record in history
-        if record.spend.side == "train" or record.spend.deal != deal
+        if record.spend.side == side or record.spend.deal != deal
         for event in from_json(record.spend.events)
     ]
 

@@ -223,15 +223,22 @@ def _first(history: Sequence[Steps], steps: int) -> list[Steps]:
     return [run for run in part if run.steps]
 
 
-def privacy_profile(events: Sequence[Event], *, planned: bool) -> Profile:
+def privacy_profile(
+    events: Sequence[Event], *, planned: bool, of_others: Sequence[Event] = ()
+) -> Profile:
     """Return δ(ε) of what ran, at as many ε as its trade-off curve needs.
 
     By PLD where all of it was fixed in advance or is Gaussian, for which that makes no difference;
     by Rényi divergence, which is looser, elsewhere and where the best of many was kept.
+
+    Args:
+        events: what somebody was in.
+        planned: whether all of it was fixed in advance.
+        of_others: what somebody else was in; the profile is that of whoever has more to lose.
     """
     steps = [event for event in events if isinstance(event, Steps)]
-    if len(steps) < len(events) or not (planned or is_gaussian(events)):
-        curve = renyi_curve(events)
+    if len(steps) < len(events) or of_others or not (planned or is_gaussian(events)):
+        curve = np.maximum(renyi_curve(events), renyi_curve(of_others))
         epsilons = np.linspace(0, epsilon_of_curve(curve, PROFILE_LEAST_DELTA), PROFILE_POINTS)
         return Profile(epsilons, delta_of_curve(curve, epsilons))
     largest = epsilon_renyi(steps, PROFILE_LEAST_DELTA)

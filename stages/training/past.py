@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from stages.books.rebuild import open_ledger
-from stages.books.records import Record, epsilon_of, seen_by_trained
+from stages.books.records import Record, epsilon_of, seen_by
 from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event, Steps
@@ -64,7 +64,7 @@ class Past:
     @property
     def events(self) -> list[Event]:
         """What whoever is trained on may have been in: steps, or the best of many runs of them."""
-        return seen_by_trained(self.releases, self.deal) or [*self.history]
+        return seen_by("train", self.releases, self.deal) or [*self.history]
 
     @property
     def network(self) -> tuple[str, int]:
@@ -150,10 +150,15 @@ def load_past(params: Params, table: Prepared) -> Past:
             f"params.yaml: `continue_from`: {name} was made by an older version of this pipeline "
             "and does not say what it was made from. Start a new run."
         )
-    changed, deal = _has_changed(checkpoint, commit, table), _deal_of(checkpoint.releases, table)
-    past = Past(checkpoint, commit, checkpoint_hash, changed, deal)
+    past = past_of(checkpoint, commit, checkpoint_hash, table)
     _refuse_spent(past, params)
     return past
+
+
+def past_of(checkpoint: Checkpoint, commit: str, checkpoint_hash: str, table: Prepared) -> Past:
+    """Return the past that a checkpoint of a commit is for a run on `table`."""
+    changed, deal = _has_changed(checkpoint, commit, table), _deal_of(checkpoint.releases, table)
+    return Past(checkpoint, commit, checkpoint_hash, changed, deal)
 
 
 def _has_changed(checkpoint: Checkpoint, commit: str, table: Prepared) -> bool:
