@@ -27,6 +27,7 @@ from stages.errors import UserError
 from stages.evaluation.output import promise_of
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
+from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps
 from stages.privacy.renyi import ORDERS, dp_event
 from stages.tabular.prepared import Source
@@ -195,6 +196,9 @@ class World:
             close()
         truth: Truth = tuple((self.deal, one.side, one.events[0]) for one in spends.values())
         model = replace(model, truth=truth)
+        (trial,) = pricing.spends_of(params, self.table)[0].events
+        alone = figures_of(accounting.privacy_profile([trial], planned=True))
+        assert all(model.stated["attack"][name] > figure for name, figure in alone.items())
         self.truth += truth
         self.models.append(model)
         self.state(model, (), told)

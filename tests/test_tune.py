@@ -1,12 +1,15 @@
 """Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
 
+import os
 import signal
 import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages import tune
@@ -16,12 +19,12 @@ from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
 from stages.errors import UserError
 from stages.params import load_params
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps
-from stages.privacy.history import Spend
+from stages.privacy.history import Side, Spend
 from stages.tabular.prepared import Prepared, Source
 from stages.tabular.schema import Schema
 from stages.training.setup import settle
 from stages.tuning import trials
-from tests.conftest import ROOT, Project
+from tests.conftest import ENVIRONMENT, ROOT, Project, commit_all, copy_project, told
 from tests.tabular.conftest import SAMPLE_SCHEMA
 
 TRIAL = Spend("patients.csv", "abc", "a split", "train", (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
@@ -76,7 +79,7 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(trials, "spends_of", lambda *_: [TRIAL])
     monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
     monkeypatch.setattr(trials, "_forget", lambda *_: None)
-    monkeypatch.setattr(tune.signal, "signal", lambda *_: None)  # the process is the tests'
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the process is the tests'
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(trials, "_run_trial", lambda _, settings: told.append(settings))
     tune.main()
@@ -112,7 +115,7 @@ def experiments(repository):
 
 
 BEST = trials._best_of(5.0, TRIAL)
-TUNING = {"train": BEST, "test": trials._best_of(5.0, TEST)}
+TUNING: dict[Side, Spend] = {"train": BEST, "test": trials._best_of(5.0, TEST)}
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143), UserError("it failed")])
@@ -144,7 +147,10 @@ def test_an_interrupted_tuning_leaves_no_trial_and_no_room_for_one(
 
 def test_a_tuning_beyond_the_budget_reserves_neither_side(ledger):
     enough_for_training = Budget(BEST.epsilon + 0.1, TRIAL.delta)
-    costly = {"train": BEST, "test": replace(BEST, side="test", epsilon=BEST.epsilon + 1)}
+    costly: dict[Side, Spend] = {
+        "train": BEST,
+        "test": replace(BEST, side="test", epsilon=BEST.epsilon + 1),
+    }
     with (
         pytest.raises(UserError, match="`privacy_budget` is"),
         opened(ledger, "tune-a", costly, enough_for_training),
@@ -249,3 +255,82 @@ def test_a_trial_needs_an_open_reservation_for_its_own_mechanism(ledger):
         pytest.raises(UserError, match="reserved for other settings"),
     ):
         begin_trial(ledger, "tune-a-1", replace(TRIAL, events=(Steps(3.0, 1.0, 20),)))
+
+
+def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):
+    # The price is of a geometric number: of a fixed one, it would be another.
+    monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
+    monkeypatch.setattr(trials, "open_ledger", lambda: ledger)
+    ran: list[str] = []
+    monkeypatch.setattr(trials, "_run_trial", lambda name, _: ran.append(name))
+    monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
+    monkeypatch.setattr(trials, "_forget", lambda *_: None)
+    steps = trials._steps_of(load_params())
+    monkeypatch.setattr(trials, "_steps_of", lambda _: steps)
+    tunings = 200
+    for _ in range(tunings):
+        trials.run_trials([{"momentum": 0.5}], 2.0, load_params(), [BEST])
+    numbers = np.unique([name.rpartition("-")[0] for name in ran], return_counts=True)[1]
+    assert len(numbers) == tunings
+    # One with chance ½, two with ¼: five deviations of 200 draws either way, once in a million.
+    assert pytest.approx((numbers == 1).mean(), abs=0.18) == 0.5
+    assert pytest.approx((numbers == 2).mean(), abs=0.16) == 0.25
+
+
+# --- a real one ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """A repository in which a tuning of three trials has been run, and the names of the trials."""
+    project = copy_project(tmp_path / "project")
+    project.set(target_epsilon=1, epochs=2, hidden_sizes="[]")
+    (project.folder / "dvc.lock").unlink(missing_ok=True)
+    project.run("git", "init", "--quiet")
+    commit_all(project, "before any run")
+    project.run("dvc", "repro", "preprocess")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(project.folder)
+    drawn = SimpleNamespace(geometric=lambda _: 3, integers=lambda _: 0)
+    monkeypatch.setattr(trials, "random_source", lambda _: drawn)
+    names: list[str] = []
+    run_one = trials._run_trial
+
+    def run_trial(name, choice):
+        names.append(name)
+        run_one(name, choice)
+
+    monkeypatch.setattr(trials, "_run_trial", run_trial)
+    params = load_params()
+    spends = trials.price(2.0, params)
+    best = trials.run_trials([{"momentum": 0.5}], 2.0, params, spends)
+    return project, names, best, spends
+
+
+def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned):
+    project, names, best, spends = tuned
+    assert len(names) == 3
+    assert experiments(project) == [best]
+    cached = [path.read_text(errors="replace") for path in cache_of(project)]
+    for name in names:
+        assert any(name in text for text in cached) == (name == best), name
+    # Of each there is one: the best's model, checkpoint and metrics.
+    assert sum('"training_rows"' in text or '"learning_rate"' in text for text in cached) == 1
+    assert sum("momentum" in text and "weights" in text for text in cached) == 1
+    entries = Ledger(project.folder / "privacy-ledger.sqlite").entries()
+    assert [entry.spend for entry in entries] == [*spends]
+    assert all(entry.settled for entry in entries)
+    # It can be kept, and says what it cost: the larger side's price, also the model by itself.
+    project.run("dvc", "exp", "apply", best)
+    price = max(spend.epsilon for spend in spends)
+    for stage, name in (("train", "epsilon"), ("evaluate", "epsilon_overall")):
+        assert told(project, stage)[name] == pytest.approx(price)
+    # Another trial under its token is refused, and what is refused spends nothing.
+    assert "which is over" in project.stage("train", expect=1)
+    assert Ledger(project.folder / "privacy-ledger.sqlite").entries() == entries
+
+
+def cache_of(project):
+    return [path for path in (project.folder / ".dvc/cache").rglob("*") if path.is_file()]

@@ -65,9 +65,9 @@ def total_epsilon(
         Everything that the spends released is (ε, δ) differentially private for tables that differ
         by one row, if the number of releases and their mechanisms were fixed in advance. Who stops
         when the total pleases, or chooses a mechanism in sight of what was released, is promised
-        less: for n runs alike failure probabilities of 1.2 (n = 2) to 2.7 (n = 30) times δ were
-        found. `budgeted_epsilon` is for that. A side with a single release counts as what it cost
-        on its own.
+        less: the best rule fails with up to 1.9 (two runs alike) to 10 (thirty) times δ, as
+        tests/privacy/test_stopping.py computes. `budgeted_epsilon` is for that. A side with a
+        single release counts as what it cost on its own.
     """
     deals: dict[tuple[str, str], list[Spend]] = {_deal(spend): [] for spend in spends}
     for spend in spends:

@@ -249,6 +249,19 @@ def test_a_million_steps_of_tiny_batches_meet_the_target():
     assert 0.99 < max(ratios(1e-4, 1_000_000, 3.5, 1e-5)) <= 1
 
 
+def test_going_on_at_full_batch_needs_no_more_noise_than_planning_it_in_advance():
+    # Squares of 1 / σ add up: after ε = 1, 2 and 3.5 they are what one plan for 3.5 spends, up to
+    # the two margins that keep both below the target.
+    past: list[Steps] = []
+    for target in (1.0, 2.0, 3.5):
+        noise = calibrate(target, delta=DELTA, sample_rate=1.0, steps=100, past=past)
+        past.append(Steps(noise, 1.0, 100))
+    planned = Steps(calibrate(3.5, delta=DELTA, sample_rate=1.0, steps=300), 1.0, 300)
+    assert math.sqrt(precision([planned]) / precision(past)) == pytest.approx(1, abs=0.01)
+    # By Rényi divergence, as for sampled batches, it would have been a tenth more.
+    assert epsilon_renyi(past, DELTA) > 1.05 * 3.5
+
+
 # --- gradients and metrics as one mechanism ------------------------------------------------------
 
 
