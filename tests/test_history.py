@@ -205,10 +205,17 @@ class World:
 
     def measure_again(self, source):
         model = self.models[source.integers(len(self.models))]
-        params = self.params(evaluation_epsilon=float(source.choice(TARGETS)))
-        told, own = self.measure(model, params)
+        delta = float(source.choice([DELTA, 1e-3]))
+        asked = {"evaluation_epsilon": float(source.choice(TARGETS)), "target_delta": delta}
+        told, own = self.measure(model, self.params(**asked))
         self.truth += own
+        if delta != DELTA:  # the total is told at the δ asked for, and the whole at the model's
+            told["epsilon_total"] = open_ledger().total(self._anything())
         self.state(model, own, told)
+
+    def _anything(self):
+        (entry, *_) = open_ledger().entries()
+        return replace(entry.spend, delta=DELTA)
 
     def edit(self, _):
         self.version += 1

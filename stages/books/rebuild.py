@@ -70,6 +70,7 @@ def rebuild(ledger: Ledger) -> int:
 
 def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend]]:
     """Yield commit, run and spend of every release on record that is not `known`."""
+    trials: dict[str | None, Any] = {}
     commits = (*commits_with(*STAGES), WORKSPACE)
     places = [(commit, path) for commit in commits for path in STAGES]
     for (commit, path), text in zip(places, files_at(places), strict=True):
@@ -80,7 +81,14 @@ def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend]]
             continue
         if missing := [one for one in own if one.run is not None and one.run not in known]:
             table = _table_at(commit, path, text or "")
-            yield from ((commit, str(one.run), _spend(one, table)) for one in missing)
+            for one in missing:
+                # Of a tuning one trial is left. Where more are, each has been shown.
+                trial = (
+                    _locked(commit).get(STAGES[path], {}).get("params", {}).get("params.yaml", {})
+                )
+                first = trials.setdefault(one.run, trial.get("tuning_trial"))
+                again = "" if trial.get("tuning_trial") == first else f", {trial['tuning_trial']}"
+                yield commit, f"{one.run}{again}", _spend(one, table)
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
                 yield commit, str(one.run), _spend(one, NOWHERE)
@@ -93,8 +101,7 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     metrics, or the table was prepared anew or the schema edited after the run, nobody can tell any
     more.
     """
-    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
-    stages = lock.get("stages", {})
+    stages = _locked(commit)
     preprocess, stage = stages.get("preprocess", {}), stages.get(STAGES[path], {})
     params = preprocess.get("params", {}).get("params.yaml", {})
     if _hashes(stage, "outs").get(path) != _md5(metrics) or "data" not in params:
@@ -110,6 +117,13 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     )
     data = str(params["data"])
     return Table(data, read.get(_plain(data), UNKNOWN), split)
+
+
+def _locked(commit: str) -> dict[str, Any]:
+    """Return what dvc.lock at `commit` says of each stage."""
+    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
+    stages: dict[str, Any] = lock.get("stages", {})
+    return stages
 
 
 def _hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
@@ -39,11 +40,16 @@ class Repository(Project):
         md5="one",
         prepared="p1",
         releases=(),
+        trial=None,
         **lock,
     ):
         """Leave in the workspace what a run leaves; `lock` holds what dvc.lock says else."""
         spend = SPEND | {"side": {"train": "train", "evaluate": "test"}[stage]}
-        evidence = {"ledger": [{"run": run, "spend": spend}], "releases": list(releases)}
+        evidence: dict[str, Any] = {
+            "ledger": [{"run": run, "spend": spend}],
+            "releases": list(releases),
+        }
+        evidence["accuracy"] = f"of {trial}"
         metrics, path = json.dumps({"evidence": [evidence]}), f"metrics/{stage}.json"
         self.write(path, metrics)
         params = {"data": data, "schema": SCHEMA, "test_fraction": 0.2, "split_seed": 0}
@@ -56,6 +62,7 @@ class Repository(Project):
                 "outs": [{"path": "data/prepared", "md5": prepared}],
             },
             stage: {
+                "params": {"params.yaml": {"tuning_trial": trial}},
                 "deps": [{"path": "data/prepared", "md5": told["consumed"]}],
                 "outs": [{"path": path, "md5": told["metrics"]}],
             },
@@ -163,6 +170,17 @@ def test_a_model_measured_on_another_split_than_it_was_trained_on_adds_up(reposi
     assert spends["second-1"].fingerprint == "two"
     alone = [spends["second"], spends["second-1"]]
     assert total_epsilon(alone, 1e-5) > 1.2 * total_epsilon(alone[:1], 1e-5)
+
+
+def test_where_more_than_one_trial_of_a_tuning_is_left_each_counts(repository, monkeypatch):
+    # A tuning was killed, and its experiments reached a clone that has no other record of them.
+    for trial in ("tune-a-1", "tune-a-2", "tune-a-1"):
+        repository.made("tune-a-train", trial=trial)
+        repository.write("README.md", f"again {len(repository.ledger(monkeypatch))}")
+        commit_all(repository, trial)
+    assert set(repository.ledger(monkeypatch)) == {
+        *("first", "tune-a-train", "tune-a-train, tune-a-2"),
+    }
 
 
 def test_what_a_model_was_made_from_is_entered_where_its_own_commit_is_missing(
