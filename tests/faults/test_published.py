@@ -301,7 +301,7 @@ def test_the_keys_of_a_models_files_are_a_closed_list(project):
     assert keys_beside(project.folder) == MODEL_FILES | TENSORS
     folders = (project.folder / "models/classifier", project.folder / "models/checkpoint")
     assert {path.name for folder in folders for path in folder.iterdir()} == {
-        *("model.json", "schema.json", "weights.safetensors", "SHA256SUMS"),
+        *("model.json", "schema.json", "weights.safetensors", "sha256sums"),
         *("history.json", "state.safetensors"),
     }
 
