@@ -27,7 +27,6 @@ from stages.errors import UserError
 from stages.evaluation.output import promise_of
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
-from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps
 from stages.privacy.renyi import ORDERS, dp_event
 from stages.tabular.prepared import Source
@@ -85,17 +84,26 @@ def google_curve(event):
 google_curve = remembering(google_curve)
 
 
+def people(truth):
+    """What touched each kind of person: a row may be on either side of each deal, by edits."""
+    deals = sorted({deal for deal, *_ in truth})
+    for sides in itertools.product(("train", "test"), repeat=len(deals)):
+        person = dict(zip(deals, sides, strict=True))
+        yield [event for deal, side, event in truth if person[deal] == side]
+
+
 def worst_person(truth):
-    """The largest ε of anybody: a row may be on either side of each deal, as edits change sides."""
-    deals = {deal for deal, *_ in truth}
-    people = (
-        dict(zip(deals, sides, strict=True))
-        for sides in itertools.product(("train", "test"), repeat=len(deals))
-    )
-    return max(
-        epsilon_of_person([event for deal, side, event in truth if person[deal] == side])
-        for person in people
-    )
+    """The largest ε of anybody."""
+    return max(epsilon_of_person(touched) for touched in people(truth))
+
+
+def worst_attacked(truth):
+    """The largest advantage of an attack on anybody, by the profiles of the accountants."""
+    profiles = (privacy_profile(touched, planned=False) for touched in people(truth) if touched)
+    return max(profile.advantage for profile in profiles)
+
+
+privacy_profile = remembering(accounting.privacy_profile)
 
 
 class World:
@@ -163,6 +171,7 @@ class World:
     def state(self, model, own, told):
         """Hold what is stated against the truth."""
         assert model.stated["epsilon"] >= (1 - 1e-6) * worst_person(model.truth)
+        assert model.stated["attack"]["advantage"] >= 0.99 * worst_attacked(model.truth)
         assert told["epsilon_overall"] >= (1 - 1e-6) * worst_person((*model.truth, *own))
         assert told["epsilon_total"] >= (1 - 1e-6) * worst_person(self.truth)
         # Nor more than who takes the larger side of each deal, at each order, comes to: no waste.
@@ -201,9 +210,6 @@ class World:
             close()
         truth: Truth = tuple((self.deal, one.side, one.events[0]) for one in spends.values())
         model = replace(model, truth=truth)
-        for one in spends.values():  # whoever was on either side has that to lose at least
-            alone = figures_of(accounting.privacy_profile(one.events, planned=True))
-            assert all(model.stated["attack"][name] >= 0.99 * alone[name] for name in alone)
         self.truth += truth
         self.models.append(model)
         self.state(model, (), told)
