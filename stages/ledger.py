@@ -4,20 +4,17 @@ Without a command: runs and totals for each table of people, and the price of an
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stages.books.listing import by_people, export, listing, running_totals
 from stages.books.rebuild import open_ledger, rebuild
-from stages.books.store import Entry, Ledger
+from stages.books.store import Ledger
 from stages.commands import new_parser, run
-from stages.params import Params, load_params
+from stages.params import load_params
 from stages.pricing import price_list, prices_after
 from stages.reporting.figures import running_total, save
 from stages.tabular.prepared import PREPARED
-from stages.tabular.schema import Schema
-from stages.versions import path_of
 
 
 def main() -> None:
@@ -39,16 +36,9 @@ def _show(_: Namespace) -> None:
         print("The privacy ledger is empty: no run is on record here.")
     for people in by_people(entries):
         print("\n".join(listing(people, params)))
-        if _is_public(people, params):
-            print("This table is declared public: these figures demonstrate and protect nobody.")
     if params.train_size is not None and PREPARED.exists():
         (price,) = prices_after([params])
         print(f"\nThe total after another run with the present params.yaml:{price}")
-
-
-def _is_public(people: Sequence[Entry], params: Params) -> bool:
-    paths = {path_of(entry.spend.data) for entry in people}
-    return path_of(params.data) in paths and Schema.load(params.schema_path).public
 
 
 def _plan(arguments: Namespace) -> None:

@@ -188,14 +188,18 @@ class World:
         model = self.models[source.integers(len(self.models))]
         if model.deal[1] != self.split:
             return  # another split is refused
-        target = round(max(2.5, 1.3 * model.stated["epsilon"]), 1)
+        target = round(max(2.5, 1.8 * model.stated["epsilon"]), 1)
         params = self.params(target_epsilon=target, mode="continue", continue_from="a")
         past = past_of(model.checkpoint, "0" * 40, "0" * 32, self.table)
         try:
             _refuse_spent(past, params)
-            self._made(self.train(params, past, model.truth), params)
+            model = self.train(params, past, model.truth)
         except UserError as error:  # the past leaves nothing
             assert "Raise `target_epsilon`" in str(error)  # noqa: PT017
+            return
+        # Whoever is in it: also who was tested on, and on whom it was trained since an edit.
+        assert model.stated["epsilon"] <= target
+        self._made(model, params)
 
     def tune(self, source):
         either = {"target_epsilon": 1.5, "evaluation_epsilon": float(source.choice([0.3, 2.0]))}
@@ -284,3 +288,13 @@ def test_no_sequence_states_less_than_what_touched_somebody(tmp_path, monkeypatc
     assert world.checked >= 2
     entries = [entry for entry in Ledger().entries() if "awaited" not in entry.run]
     assert len(entries) >= len(world.models)
+
+
+def test_a_model_chosen_by_test_figures_and_continued_on_an_edited_table_keeps_its_target(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    world, source = World(), np.random.default_rng(2)
+    for action in (world.tune, world.edit, world.carry_on):
+        action(source)
+    assert [deal for deal, *_ in world.models[1].truth] == [(0, 0), (0, 0), (1, 0)]
