@@ -8,9 +8,9 @@ from collections.abc import Callable
 from stages.errors import UserError
 
 OUTPUTS_COME_BACK = """\
-If DVC started this stage, it removed the previous outputs. Mend this and run dvc repro: what ran
-before comes back without running again. Or go back to the last commit's outputs with:
-git restore metrics plots && dvc checkout"""
+If DVC started this stage, it removed the previous outputs. The last commit's come back, in a clone
+too, with: git restore dvc.lock metrics plots && dvc checkout
+Then mend what is said above and run: dvc repro"""
 
 INTERRUPTED = """\
 interrupted: nothing was written. If noise had been drawn, the run counts in full in the privacy

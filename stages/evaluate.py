@@ -20,7 +20,7 @@ from stages.params import load_params
 from stages.tabular.prepared import Prepared
 
 CLASSIFIER = Path("models/classifier")
-# How often the model has been evaluated by now, by which the plot stage knows that it was again.
+# Which evaluation the figures are of, by which the plot stage knows that there was another.
 EVALUATIONS = Path("models/evaluations.txt")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     booking.settle(mechanism.events)
     noisy(*released, prepared).write(prepared, promise_of(booking, description["privacy"]))
     print(booking.summary())
-    return write_text(EVALUATIONS, f"{booking.part}\n")
+    return write_text(EVALUATIONS, f"{booking.run}\n")
 
 
 if __name__ == "__main__":

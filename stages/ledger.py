@@ -12,7 +12,7 @@ from stages.books.rebuild import open_ledger, rebuild
 from stages.books.store import Ledger
 from stages.commands import new_parser, run
 from stages.params import load_params
-from stages.pricing import price_list, totals_after
+from stages.pricing import price_list, prices_after
 from stages.reporting.figures import running_total, save
 from stages.tabular.prepared import PREPARED
 
@@ -37,8 +37,8 @@ def _show(_: Namespace) -> None:
     for people in by_people(entries):
         print("\n".join(listing(people, params)))
     if params.train_size is not None and PREPARED.exists():
-        (total,) = totals_after([params])
-        print(f"\nAnother run with the present params.yaml would bring the total to {total:.3f}.")
+        (price,) = prices_after([params])
+        print(f"\nThe total after another run with the present params.yaml:{price}")
 
 
 def _plan(arguments: Namespace) -> None:

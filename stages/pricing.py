@@ -1,16 +1,35 @@
 """What a run would cost, before it is made: both sides of it, from public numbers alone."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from stages.books.booking import budget_of
 from stages.books.listing import counting
 from stages.books.rebuild import open_ledger
 from stages.books.store import same_people
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import Params, load_params, sweep
-from stages.privacy.history import Spend, total_epsilon
+from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon
 from stages.tabular.prepared import Prepared
 from stages.training.setup import settle, training_spend
+
+
+class Price(NamedTuple):
+    """What a run would bring its people to.
+
+    Attributes:
+        total: ε of all runs with it, had they been planned together.
+        refused_at: what the budget would have to be, if it does not allow the run.
+    """
+
+    total: float
+    refused_at: float | None
+
+    def __str__(self) -> str:
+        if self.refused_at is None:
+            return f"{self.total:>8.3f}"
+        return f" refused (`privacy_budget` would have to be {self.refused_at:.3f})"
 
 
 def spends_of(params: Params, prepared: Prepared) -> list[Spend]:
@@ -30,20 +49,26 @@ def testing_spend(params: Params, prepared: Prepared) -> Spend:
     return CountRelease.of(params, prepared).spend(prepared.source, params.target_delta)
 
 
-def totals_after(runs: Sequence[Params]) -> Iterator[float]:
-    """Yield ε of everything about the prepared table's people after each of `runs`, in turn."""
+def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
+    """Yield what everything about the prepared table's people has cost after each of `runs`.
+
+    A run beyond the budget would be refused, and what follows goes on without it.
+    """
     prepared = Prepared.open()
     source = prepared.source
     spends = counting(same_people(open_ledger().entries(), source.data, source.fingerprint))
     for params in runs:
-        spends += spends_of(params, prepared)
-        yield total_epsilon(spends, params.target_delta)
+        budget, then = budget_of(params), [*spends, *spends_of(params, prepared)]
+        used = budgeted_epsilon(then, budget.delta) if budget else 0.0
+        refused = budget is not None and used > budget.epsilon
+        yield Price(total_epsilon(then, params.target_delta), used if refused else None)
+        spends = spends if refused else then
 
 
 def price_list(sweeps: Sequence[str]) -> Iterator[str]:
     """Yield a line for each run of a sweep such as `target_epsilon=1,2`: the total after it."""
     combinations = list(sweep(sweeps))
     runs = [load_params(overrides=overrides) for overrides in combinations]
-    for overrides, total in zip(combinations, totals_after(runs), strict=True):
+    for overrides, price in zip(combinations, prices_after(runs), strict=True):
         settings = ", ".join(f"{name}={value}" for name, value in overrides.items())
-        yield f"  {total:>8.3f}  after {settings or 'a run with the present params.yaml'}"
+        yield f"  {price}  after {settings or 'a run with the present params.yaml'}"

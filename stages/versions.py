@@ -1,6 +1,7 @@
 """Other versions of this repository: commits and experiments, and what DVC keeps of them."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,22 @@ from stages.errors import UserError
 def repository() -> Path:
     """Return the real repository's root; DVC runs `--temp` and `--queue` stages in a copy of it."""
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
+
+
+def path_of(file: str | Path) -> str:
+    """Return the one name that a file has in the ledger, however params.yaml spells it.
+
+    From the repository's root, or in full where it is elsewhere; links are followed, but not into
+    DVC's cache, where a file's name is its content's.
+    """
+    path = Path(file).absolute()
+    path = path.parent.resolve() / path.name
+    if path.is_symlink() and "files" not in path.resolve().parts:
+        path = path.resolve()
+    for root in (Path.cwd().resolve(), repository()):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.as_posix()
 
 
 def current_run() -> tuple[str | None, str | None]:
@@ -66,6 +83,12 @@ def _experiments(name: str) -> list[str]:
     return _git(
         "for-each-ref", "--sort=-creatordate", "--format=%(objectname)", f"refs/exps/*/*/{name}"
     ).split()
+
+
+def remove_experiments(pattern: str) -> None:
+    """Remove the experiments whose names match a pattern such as `tune-1-*`."""
+    refs = _git("for-each-ref", "--format=delete %(refname)", f"refs/exps/*/*/{pattern}")
+    _git_bytes("update-ref", "--stdin", given=refs.encode())
 
 
 # In place of a commit's id: the files as they are now.
@@ -127,6 +150,39 @@ def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
     outputs = (out for stage in _locked(commit).values() for out in stage.get("outs", []))
     return next((str(out["md5"]) for out in outputs if out["path"] == path), None)
+
+
+def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
+    """Remove from DVC's caches what `commits` made and none of the commits `but` knows as well."""
+    gone, kept = ({h for one in some for h in _output_hashes(one)} for some in (commits, but))
+    cache = _cache()
+    for record in cache.glob("runs/*/*/*"):
+        outputs = (yaml.safe_load(record.read_text("utf-8")) or {}).get("outs", [])
+        if {str(out.get("md5")) for out in outputs} & (gone - kept):
+            record.unlink()
+    held = {part for one in kept for part in _parts(cache, one)}
+    for part in {part for one in gone - kept for part in _parts(cache, one)} - held:
+        part.unlink(missing_ok=True)
+
+
+def _output_hashes(commit: str) -> set[str]:
+    stages = _locked(commit).values()
+    return {str(out["md5"]) for stage in stages for out in stage.get("outs", [])}
+
+
+def _cache() -> Path:
+    told = ["dvc", "cache", "dir"]
+    done = subprocess.run(told, cwd=repository(), capture_output=True, text=True, check=True)
+    return repository() / done.stdout.strip()
+
+
+def _parts(cache: Path, digest: str) -> Iterator[Path]:
+    """Yield where DVC keeps a file, or a folder and all files in it."""
+    place = cache / "files/md5" / digest[:2] / digest[2:]
+    if digest.endswith(".dir") and place.is_file():
+        for entry in json.loads(place.read_text("utf-8")):
+            yield from _parts(cache, entry["md5"])
+    yield place
 
 
 def _locked(commit: str) -> dict[str, Any]:

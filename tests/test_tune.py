@@ -1,25 +1,35 @@
 """Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
 
+import os
+import signal
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages import tune
-from stages.books.store import Ledger
+from stages.books.rebuild import open_ledger
+from stages.books.store import Budget, Ledger
+from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
 from stages.errors import UserError
 from stages.params import load_params
-from stages.privacy.events import BestOfMany, Steps
-from stages.privacy.history import Spend
+from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps
+from stages.privacy.history import Side, Spend
 from stages.tabular.prepared import Prepared, Source
 from stages.tabular.schema import Schema
 from stages.training.setup import settle
 from stages.tuning import trials
+from tests.conftest import ENVIRONMENT, ROOT, Project, commit_all, copy_project, told
 from tests.tabular.conftest import SAMPLE_SCHEMA
 
 TRIAL = Spend("patients.csv", "abc", "a split", "train", (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
+
+TEST = replace(TRIAL, side="test", events=(DiscreteLaplace(1.0),), epsilon=1.0)
 
 SAMPLE_SCHEMA_READ = Schema.load(SAMPLE_SCHEMA)
 SAMPLE_TABLE = Prepared(
@@ -69,7 +79,8 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(trials, "open_ledger", lambda: Ledger(tmp_path / "ledger.sqlite"))
     monkeypatch.setattr(trials, "spends_of", lambda *_: [TRIAL])
     monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
-    monkeypatch.setattr(trials, "_dvc", lambda *_: None)
+    monkeypatch.setattr(trials, "_forget", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the process is the tests'
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(trials, "_run_trial", lambda _, settings: told.append(settings))
     tune.main()
@@ -79,30 +90,144 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
         assert settings == steps | {"momentum": settings["momentum"]}
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit(143), UserError("it failed")])
-def test_an_interrupted_tuning_leaves_no_trial_and_no_room_for_one(monkeypatch, tmp_path, stop):
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository without a run, for experiments that are made by hand."""
+    made = Project(tmp_path)
+    made.run("git", "init", "--quiet")
+    made.run("git", "commit", "--quiet", "--allow-empty", "--message=empty")
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def make_experiment(repository, name):
+    repository.run("git", "update-ref", f"refs/exps/ab/cdef/{name}", "HEAD")
+
+
+def experiments(repository):
+    return repository.run(
+        "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps"
+    ).split()
+
+
+BEST = trials._best_of(5.0, TRIAL)
+TUNING: dict[Side, Spend] = {"train": BEST, "test": trials._best_of(5.0, TEST)}
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143), UserError("it failed")])
+def test_an_interrupted_tuning_leaves_no_trial_and_no_room_for_one(
+    monkeypatch, repository, ledger, stop
+):
     monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
-    ledger = Ledger(tmp_path / "ledger.sqlite")
     monkeypatch.setattr(trials, "open_ledger", lambda: ledger)
+    monkeypatch.setattr(trials, "forget_outputs", lambda *_, **__: None)  # the run of DVC has them
     made: list[str] = []
-    removed: list[str] = []
 
     def run_one(name, _):
+        begin_trial(ledger, name, TRIAL)
+        make_experiment(repository, name)
         made.append(name)
         raise stop
 
     monkeypatch.setattr(trials, "_run_trial", run_one)
-    monkeypatch.setattr(trials, "commit_of", lambda name: name if name in made else None)
-    monkeypatch.setattr(trials, "_dvc", lambda *words: removed.extend(words[2:]))
-    best = trials._best_of(5.0, TRIAL)
-    with pytest.raises(type(stop) if isinstance(stop, BaseException) else stop):
-        trials.run_trials([{"momentum": 0.5}], 5.0, load_params(), [best])
-    assert removed == made != []
+    with pytest.raises(type(stop)):
+        trials.run_trials([{"momentum": 0.5}], 5.0, load_params(ROOT / "params.yaml"), [BEST])
+    assert made
+    assert experiments(repository) == []
     (entry,) = ledger.entries()
     assert entry.settled
-    assert entry.spend.events == best.events
+    assert entry.spend == BEST
     with pytest.raises(UserError, match="which is over"):
-        ledger.trial_of(entry.run.rpartition("-")[0], TRIAL)
+        begin_trial(ledger, f"{tuning_of(made[0])}-again", TRIAL)
+
+
+def test_a_tuning_beyond_the_budget_reserves_neither_side(ledger):
+    enough_for_training = Budget(BEST.epsilon + 0.1, TRIAL.delta)
+    costly: dict[Side, Spend] = {
+        "train": BEST,
+        "test": replace(BEST, side="test", epsilon=BEST.epsilon + 1),
+    }
+    with (
+        pytest.raises(UserError, match="`privacy_budget` is"),
+        opened(ledger, "tune-a", costly, enough_for_training),
+    ):
+        raise AssertionError
+    assert ledger.entries() == []
+
+
+def test_each_token_works_once_on_each_side(ledger):
+    with opened(ledger, "tune-a", TUNING, None):
+        for spend in (TRIAL, TEST):
+            assert begin_trial(ledger, "tune-a-1", spend).spend == TUNING[spend.side]
+            with pytest.raises(UserError, match="was run before"):
+                begin_trial(ledger, "tune-a-1", spend)
+        begin_trial(ledger, "tune-a-2", TRIAL)
+
+
+def test_how_many_trials_there_were_is_forgotten_at_the_end(ledger):
+    with opened(ledger, "tune-a", TUNING, None) as close:
+        for number in range(3):
+            begin_trial(ledger, f"tune-a-{number}", TRIAL)
+        assert [*close_dead(ledger)] == []  # it lives
+        close()
+    assert [entry.spend for entry in ledger.entries()] == [*TUNING.values()]
+    assert all(entry.settled for entry in ledger.entries())
+    with sqlite3.connect(ledger.path) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+    assert [*close_dead(ledger)] == []
+
+
+KILLED = """
+import os, signal
+from stages.books.rebuild import open_ledger
+from stages.books.store import Budget, Ledger
+from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
+from stages.books.tunings import begin_trial, opened
+from tests.test_tune import TEST, TRIAL, TUNING
+with opened(Ledger(), "tune-a", TUNING, None):
+    for number in range({trials}):
+        begin_trial(Ledger(), f"tune-a-{{number}}", TRIAL)
+        begin_trial(Ledger(), f"tune-a-{{number}}", TEST)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_a_tuning(repository, trials):
+    environment = {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(repository.folder)}
+    code = KILLED.format(trials=trials)
+    repository.run(sys.executable, "-c", code, expect=-signal.SIGKILL, env=environment)
+    return Ledger(repository.folder / "privacy-ledger.sqlite")
+
+
+def test_the_next_command_closes_a_tuning_that_was_killed_and_books_each_trial_in_full(
+    repository, capsys
+):
+    ledger = kill_a_tuning(repository, trials=2)
+    assert [entry.settled for entry in ledger.entries()] == [False, False]
+    for name in ("tune-a-0", "tune-b-0"):
+        make_experiment(repository, name)
+    open_ledger()
+    assert "tune-a died" in capsys.readouterr().out
+    counted = [entry.spend for entry in ledger.entries() if entry.struck is None]
+    assert sorted(counted, key=lambda spend: spend.side) == [TEST, TEST, TRIAL, TRIAL]
+    assert experiments(repository) == ["tune-b-0"]
+    with pytest.raises(UserError, match="which is over"):
+        begin_trial(ledger, "tune-a-2", TRIAL)
+    entries = ledger.entries()
+    open_ledger()
+    assert ledger.entries() == entries
+
+
+def test_a_tuning_that_was_killed_and_left_no_note_counts_as_reserved(repository):
+    ledger = kill_a_tuning(repository, trials=0)
+    open_ledger()
+    assert [entry.spend for entry in ledger.entries()] == [*TUNING.values()]
+    assert all(entry.settled and entry.struck is None for entry in ledger.entries())
 
 
 def test_a_simulation_is_not_tuned():
@@ -123,15 +248,90 @@ def test_the_best_of_many_is_priced_above_a_trial():
     assert best.epsilon > TRIAL.epsilon
 
 
-def test_a_trial_needs_an_open_reservation_for_its_own_mechanism(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+def test_a_trial_needs_an_open_reservation_for_its_own_mechanism(ledger):
     with pytest.raises(UserError, match="which is over or was reserved for other settings"):
-        ledger.trial_of("tune-a", TRIAL)
-    best = trials._best_of(5.0, TRIAL)
-    ledger.reserve(best, None, run="tune-a-train")
-    assert ledger.trial_of("tune-a", TRIAL).spend == best
-    with pytest.raises(UserError, match="reserved for other settings"):
-        ledger.trial_of("tune-a", replace(TRIAL, events=(Steps(3.0, 1.0, 20),)))
-    ledger.settle("tune-a-train", best.events)
-    with pytest.raises(UserError, match="which is over"):
-        ledger.trial_of("tune-a", TRIAL)
+        begin_trial(ledger, "tune-a-1", TRIAL)
+    with (
+        opened(ledger, "tune-a", TUNING, None),
+        pytest.raises(UserError, match="reserved for other settings"),
+    ):
+        begin_trial(ledger, "tune-a-1", replace(TRIAL, events=(Steps(3.0, 1.0, 20),)))
+
+
+def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):
+    # The price is of a geometric number: of a fixed one, it would be another.
+    monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
+    monkeypatch.setattr(trials, "open_ledger", lambda: ledger)
+    ran: list[str] = []
+    monkeypatch.setattr(trials, "_run_trial", lambda name, _: ran.append(name))
+    monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
+    monkeypatch.setattr(trials, "_forget", lambda *_: None)
+    steps = trials._steps_of(load_params())
+    monkeypatch.setattr(trials, "_steps_of", lambda _: steps)
+    tunings = 200
+    for _ in range(tunings):
+        trials.run_trials([{"momentum": 0.5}], 2.0, load_params(), [BEST])
+    numbers = np.unique([name.rpartition("-")[0] for name in ran], return_counts=True)[1]
+    assert len(numbers) == tunings
+    # One with chance ½, two with ¼: five deviations of 200 draws either way, once in a million.
+    assert pytest.approx((numbers == 1).mean(), abs=0.18) == 0.5
+    assert pytest.approx((numbers == 2).mean(), abs=0.16) == 0.25
+
+
+# --- a real one ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """A repository in which a tuning of three trials has been run, and the names of the trials."""
+    project = copy_project(tmp_path / "project")
+    project.set(target_epsilon=1, epochs=2, hidden_sizes="[]")
+    (project.folder / "dvc.lock").unlink(missing_ok=True)
+    project.run("git", "init", "--quiet")
+    commit_all(project, "before any run")
+    project.run("dvc", "repro", "preprocess")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(project.folder)
+    drawn = SimpleNamespace(geometric=lambda _: 3, integers=lambda _: 0)
+    monkeypatch.setattr(trials, "random_source", lambda _: drawn)
+    names: list[str] = []
+    run_one = trials._run_trial
+
+    def run_trial(name, choice):
+        names.append(name)
+        run_one(name, choice)
+
+    monkeypatch.setattr(trials, "_run_trial", run_trial)
+    params = load_params()
+    spends = trials.price(2.0, params)
+    best = trials.run_trials([{"momentum": 0.5}], 2.0, params, spends)
+    return project, names, best, spends
+
+
+def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned):
+    project, names, best, spends = tuned
+    assert len(names) == 3
+    assert experiments(project) == [best]
+    cached = [path.read_text(errors="replace") for path in cache_of(project)]
+    for name in names:
+        assert any(name in text for text in cached) == (name == best), name
+    # Of each there is one: the best's model, checkpoint and metrics.
+    assert sum('"training_rows"' in text or '"learning_rate"' in text for text in cached) == 1
+    assert sum("momentum" in text and "weights" in text for text in cached) == 1
+    entries = Ledger(project.folder / "privacy-ledger.sqlite").entries()
+    assert [entry.spend for entry in entries] == [*spends]
+    assert all(entry.settled for entry in entries)
+    # It can be kept, and says what it cost: the larger side's price, also the model by itself.
+    project.run("dvc", "exp", "apply", best)
+    price = max(spend.epsilon for spend in spends)
+    for stage, name in (("train", "epsilon"), ("evaluate", "epsilon_overall")):
+        assert told(project, stage)[name] == pytest.approx(price)
+    # Another trial under its token is refused, and what is refused spends nothing.
+    assert "which is over" in project.stage("train", expect=1)
+    assert Ledger(project.folder / "privacy-ledger.sqlite").entries() == entries
+
+
+def cache_of(project):
+    return [path for path in (project.folder / ".dvc/cache").rglob("*") if path.is_file()]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from stages.books.rebuild import SHALLOW, open_ledger
 from stages.books.records import PublicSpend, Record
 from stages.books.store import Budget, Ledger
+from stages.books.tunings import begin_trial, run_of, tuning_of
 from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
@@ -22,6 +23,7 @@ class Booking:
         budget: the cap it was held against.
         ledger, run: where it is entered and as what; None for a simulation, never released.
         is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
+        is_settled: whether it was settled when it was taken up.
     """
 
     spend: Spend
@@ -29,10 +31,11 @@ class Booking:
     ledger: Ledger | None
     run: str | None
     is_trial: bool = False
+    is_settled: bool = False
 
     def settle(self, events: Sequence[Event]) -> None:
         """Enter what really ran."""
-        if self.ledger and self.run and not self.is_trial:
+        if self.ledger and self.run and not self.is_trial and not self.is_settled:
             self.ledger.settle(self.run, events)
 
     def total(self) -> float | None:
@@ -60,8 +63,7 @@ class Booking:
         spend = self.spend if epsilon is None else replace(self.spend, epsilon=epsilon)
         own = {self.run: spend.public()}
         if self.is_trial:  # the best of many is known by its test figures
-            tuning = str(self.run).rpartition("-")[0]
-            runs = [f"{tuning}-{side}" for side in SIDES]
+            runs = [run_of(tuning_of(str(self.run)), side) for side in SIDES]
             own = {run: known[run].spend.public() for run in runs}
         releases = {record.run: record.spend.model_dump() for record in past} | own
         deals: dict[object, int] = {}
@@ -71,12 +73,6 @@ class Booking:
             deal = deals.setdefault((read.split, read.fingerprint) if read else run, len(deals) + 1)
             records.append(Record(run=run, spend=PublicSpend(**{**told, "deal": deal})))
         return tuple(records)
-
-    @property
-    def part(self) -> int:
-        """Which part of another run this is, counting from 1; also 1 for what is none."""
-        number = (self.run or "").rpartition("-")[2]
-        return int(number) if number.isdecimal() else 1
 
     def summary(self) -> str:
         """Return the line with which a run ends."""
@@ -120,11 +116,11 @@ def book(
     if budget is not None and is_shallow():
         raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {SHALLOW}")
     if params.tuning_trial is not None:
-        entry = ledger.trial_of(params.tuning_trial.rpartition("-")[0], spend)
+        entry = begin_trial(ledger, params.tuning_trial, spend)
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
     if after is not None:
         ledger.require(after)
-    if of is not None and ledger.awaiting(of, spend):
-        return Booking(spend, budget, ledger, f"{of}-1")
+    if of is not None and (run := ledger.take_up(of, spend)):
+        return Booking(spend, budget, ledger, run, is_settled=True)
     run = ledger.reserve(spend, budget, of=of, then=then if budget else None)
     return Booking(spend, budget, ledger, run)

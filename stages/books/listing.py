@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
-from stages.books.store import Entry, same_people
+from stages.books.store import UNKNOWN, Entry, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
 from stages.privacy.events import to_json
 from stages.privacy.history import Side, Spend, budgeted_epsilon, side_epsilon, total_epsilon
+from stages.tabular.schema import Schema
+from stages.versions import path_of
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries about the same people, table by table."""
-    rest = list(entries)
+    """Yield the entries about the same people, table by table; those about anybody with each."""
+    rest = [entry for entry in entries if entry.spend.data != UNKNOWN] or list(entries)
     while rest:
-        people = same_people(rest, rest[0].spend.data, rest[0].spend.fingerprint)
+        people = same_people(entries, rest[0].spend.data, rest[0].spend.fingerprint)
         yield people
         rest = [entry for entry in rest if entry not in people]
 
@@ -45,6 +47,13 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
         f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
     )
     yield f"total {total_epsilon(spends, delta):.3f} ({sides})"
+    if _is_public(people, params):
+        yield "This table is declared public: these figures demonstrate and protect nobody."
+
+
+def _is_public(people: Sequence[Entry], params: Params) -> bool:
+    paths = {path_of(entry.spend.data) for entry in people}
+    return path_of(params.data) in paths and Schema.load(params.schema_path).public
 
 
 def _note(entry: Entry) -> str:

@@ -1,24 +1,26 @@
 """The ledger knows what commits, experiments and the workspace tell of, without being told."""
 
+import hashlib
 import json
+import posixpath
 import sys
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
-from stages.books.records import Record, records_in
-from stages.books.store import Ledger
+from stages.books.records import Record, records_in, releases_in
+from stages.books.store import UNKNOWN, Ledger
+from stages.books.tunings import close_dead
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
 from stages.versions import WORKSPACE, commits_with, file_at, files_at, is_shallow
 
-METRICS = ("metrics/train.json", "metrics/evaluate.json")
-UNKNOWN = "unknown"
+# The metrics that tell of releases, and the stages that write them.
+STAGES = {"metrics/train.json": "train", "metrics/evaluate.json": "evaluate"}
 
 SHALLOW = (
     "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
@@ -34,11 +36,17 @@ class Table(NamedTuple):
     split: str
 
 
+# Where nobody can tell any more; each run's rows count as others there, of all tables.
+NOWHERE = Table(UNKNOWN, UNKNOWN, UNKNOWN)
+
+
 def open_ledger() -> Ledger:
     """Return the repository's ledger with every run that is on record anywhere in it."""
     ledger = Ledger()
     if added := rebuild(ledger):
         print(f"privacy ledger: entered {added} runs that commits and experiments tell of")
+    for tuning in close_dead(ledger):
+        print(f"privacy ledger: {tuning} died without an end; its trials count in full")
     if is_shallow():
         print(f"privacy ledger: {SHALLOW}", file=sys.stderr)
     return ledger
@@ -47,68 +55,94 @@ def open_ledger() -> Ledger:
 def rebuild(ledger: Ledger) -> int:
     """Enter every run that is on record and missing; return how many.
 
-    A commit that lacks part of a run's files, as DVC's own helper commits do, is asked last, and
-    what only such a one tells of counts as about rows that no other run has read.
+    A run is on record where its metrics are, and in those of whatever was made from it. What only
+    the latter tell of, and what a commit does not say for certain, as DVC's own helper commits do
+    not, is asked last, and counts as about rows that no other run has read.
     """
     known = {entry.run for entry in ledger.entries()}
-    missing: dict[str, tuple[str, Record, Table]] = {}
-    for commit, record in _records():
-        if record.run is not None and record.run not in known:
-            had = missing.get(record.run)
-            if had is None or had[2].split == UNKNOWN:
-                missing[record.run] = (commit, record, _table_at(commit))
-    for run, (commit, record, table) in missing.items():
-        ledger.enter_past(_spend(record, table), run, commit)
-    return len(missing)
+    missing: dict[str, tuple[str, Spend]] = {}
+    for commit, run, spend in _on_record(known):
+        had = missing.get(run)
+        if had is None or (had[1].split == UNKNOWN and spend.split != UNKNOWN):
+            missing[run] = (commit, spend)
+    return sum(ledger.enter_past(spend, run, commit) for run, (commit, spend) in missing.items())
 
 
-def _records() -> Iterator[tuple[str, Record]]:
-    places = [(commit, path) for commit in (*commits_with(*METRICS), WORKSPACE) for path in METRICS]
-    for (commit, _), text in zip(places, files_at(places), strict=True):
+def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend]]:
+    """Yield commit, run and spend of every release on record that is not `known`."""
+    trials: dict[str | None, Any] = {}
+    commits = (*commits_with(*STAGES), WORKSPACE)
+    places = [(commit, path) for commit in commits for path in STAGES]
+    for (commit, path), text in zip(places, files_at(places), strict=True):
         try:
-            found = records_in(json.loads(text or "{}"))
+            metrics = json.loads(text or "{}")
+            own, others = records_in(metrics), releases_in(metrics)
         except (ValueError, ValidationError):  # no metrics file of ours
             continue
-        yield from ((commit, record) for record in found)
+        if missing := [one for one in own if one.run is not None and one.run not in known]:
+            table = _table_at(commit, path, text or "")
+            for one in missing:
+                # Of a tuning one trial is left. Where more are, each has been shown.
+                trial = (
+                    _locked(commit).get(STAGES[path], {}).get("params", {}).get("params.yaml", {})
+                )
+                first = trials.setdefault(one.run, trial.get("tuning_trial"))
+                again = "" if trial.get("tuning_trial") == first else f", {trial['tuning_trial']}"
+                yield commit, f"{one.run}{again}", _spend(one, table)
+        for one in others:
+            if one.run not in known and one.run not in {record.run for record in own}:
+                yield commit, str(one.run), _spend(one, NOWHERE)
 
 
-def _table_at(commit: str) -> Table:
-    """Return whose rows the run at `commit` read, by what its stages consumed.
+def _table_at(commit: str, path: str, metrics: str) -> Table:
+    """Return whose rows the run with these metrics read, by what its stage consumed.
 
-    Not by params.yaml, which may have been changed since the run. Where the table was prepared
-    anew after the run, nobody can tell any more, and the rows count as others.
+    Not by params.yaml, which may have been changed since the run. Where dvc.lock is of other
+    metrics, or the table was prepared anew or the schema edited after the run, nobody can tell any
+    more.
     """
-    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
-    stages = lock.get("stages", {})
-    preprocess = stages.get("preprocess", {})
+    stages = _locked(commit)
+    preprocess, stage = stages.get("preprocess", {}), stages.get(STAGES[path], {})
     params = preprocess.get("params", {}).get("params.yaml", {})
-    schema = file_at(commit, str(params.get("schema")))
-    if schema is None or "data" not in params:
-        params = yaml.safe_load(file_at(commit, "params.yaml") or "{}") or {}
-        return Table(str(params.get("data", UNKNOWN)), UNKNOWN, UNKNOWN)
-    prepared = _hashes(preprocess, "outs").get("data/prepared")
-    consumed = _hashes(stages.get("train", {}), "deps").get("data/prepared")
-    if prepared != consumed:
-        return Table(params["data"], f"prepared as {consumed}", UNKNOWN)
+    if _hashes(stage, "outs").get(path) != _md5(metrics) or "data" not in params:
+        return NOWHERE
+    consumed = _hashes(stage, "deps").get("data/prepared")
+    if consumed is None or _hashes(preprocess, "outs").get("data/prepared") != consumed:
+        return NOWHERE
+    read, schema = _hashes(preprocess, "deps"), file_at(commit, str(params.get("schema")))
+    if schema is None or read.get(_plain(params["schema"])) != _md5(schema):
+        return NOWHERE
     split = split_name(
         float(params["test_fraction"]), params["split_seed"], Schema.model_validate_json(schema)
     )
-    fingerprint = _hashes(preprocess, "deps").get(_plain(params["data"]), UNKNOWN)
-    return Table(params["data"], fingerprint, split)
+    data = str(params["data"])
+    return Table(data, read.get(_plain(data), UNKNOWN), split)
+
+
+def _locked(commit: str) -> dict[str, Any]:
+    """Return what dvc.lock at `commit` says of each stage."""
+    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
+    stages: dict[str, Any] = lock.get("stages", {})
+    return stages
 
 
 def _hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:
     return {_plain(entry["path"]): str(entry.get("md5")) for entry in stage.get(kind, [])}
 
 
+def _md5(text: str) -> str:
+    """Return the hash by which DVC knows a file of this content."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
 def _plain(path: str) -> str:
-    return str(PurePosixPath(path))
+    return posixpath.normpath(path)
 
 
 def _spend(record: Record, table: Table) -> Spend:
     return Spend(
         data=table.data,
-        fingerprint=table.fingerprint,
+        fingerprint=f"{UNKNOWN}, of {record.run}" if table is NOWHERE else table.fingerprint,
         split=table.split,
         side=record.spend.side,
         events=tuple(from_json(record.spend.events)),

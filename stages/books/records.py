@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stages.privacy.events import from_json
+from stages.privacy.events import Event, from_json
 from stages.privacy.history import Side, Spend, total_epsilon
 from stages.results import evidence_in
 
@@ -51,6 +51,31 @@ def records_in(metrics: Mapping[str, Any]) -> list[Record]:
     """Return what a metrics file of any age has on record; nothing if it is from before."""
     evidence = evidence_in(metrics) or metrics
     return [Record.model_validate(record) for record in evidence.get("ledger", [])]
+
+
+def releases_in(metrics: Mapping[str, Any]) -> list[Record]:
+    """Return everything that what a metrics file tells of was made from; nothing of old files."""
+    evidence = evidence_in(metrics) or metrics
+    return [Record.model_validate(record) for record in evidence.get("releases", [])]
+
+
+def seen_by(side: Side, history: Sequence[Record], deal: int | None) -> list[Event]:
+    """Return what somebody on one side of a deal may have been in, of a history.
+
+    That is what read this side, and of other deals either side, as an edited row may have been on
+    any.
+
+    Args:
+        side: of the deal.
+        history: the releases.
+        deal: number of the table and split; None for one that nothing of the history has read.
+    """
+    return [
+        event
+        for record in history
+        if record.spend.side == side or record.spend.deal != deal
+        for event in from_json(record.spend.events)
+    ]
 
 
 def epsilon_of(history: Sequence[Record], delta: float, side: Side | None = None) -> float:

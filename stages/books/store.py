@@ -10,23 +10,28 @@ import os
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.errors import UserError
-from stages.privacy.events import BestOfMany, Event, from_json, to_json
+from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, total_epsilon
-from stages.versions import current_run, repository
+from stages.versions import current_run, path_of, repository
 
 FILE_NAME = "privacy-ledger.sqlite"
 
 # How SQLite can tell our file from anybody's; "priv" in ASCII.
 APPLICATION_ID = 0x70726976
+
+# In place of a path, where nobody can tell any more which table a run read.
+UNKNOWN = "unknown"
+
+# In the id of a part that is reserved with its run and has not begun.
+AWAITED = "awaited"
 
 # A writer may have to wait for others that are summing up their totals.
 LOCK_SECONDS = 120
@@ -94,7 +99,6 @@ class Ledger:
         self,
         spend: Spend,
         budget: Budget | None,
-        run: str | None = None,
         of: str | None = None,
         then: Spend | None = None,
     ) -> str:
@@ -103,43 +107,58 @@ class Ledger:
         Args:
             spend: what is about to be released.
             budget: cap on everything about the same people; None for no cap.
-            run: the id, if it is not to be a new one.
             of: the id of another run, of which this one is a further part: the ids of parts are
-                that with a number behind it, counting from 1.
-            then: what will be released of the run as its first part, entered with it.
+                that with more behind it, and no two clones choose the same.
+            then: what will be released of the run next, entered with it; see `take_up`.
 
         Raises:
             UserError: with all that the total would exceed `budget`; nothing is entered then.
         """
-        new = [spend] if then is None else [spend, then]
-        with self._writing() as connection:
-            if budget is not None:
-                _refuse_beyond(budget, _people(connection, spend), new)
-            run = _next_part(connection, of) if of else run or uuid.uuid4().hex
-            for part, one in zip((run, f"{run}-1"), new, strict=False):
-                _append_reservation(connection, one, part, *current_run())
+        run = f"{of}-{_new_id()[:8]}" if of else _new_id()
+        spends = {run: spend} | ({f"{run}-{AWAITED}-{_new_id()[:8]}": then} if then else {})
+        self.reserve_all(spends, budget)
         return run
 
-    def awaiting(self, run: str, spend: Spend) -> bool:
-        """Whether a run's first part was reserved with it, for `spend`, and has not happened."""
-        return any(
-            entry.run == f"{run}-1" and not entry.settled and entry.spend == spend
-            for entry in self.entries()
-        )
+    def reserve_all(self, spends: Mapping[str, Spend], budget: Budget | None) -> None:
+        """Enter spends about the same people by the ids of their runs: all or none.
+
+        Raises:
+            UserError: with them the total would exceed `budget`.
+        """
+        with self.writing() as connection:
+            if budget is not None:
+                (first, *_) = new = [*spends.values()]
+                _refuse_beyond(budget, _people(connection, first), new)
+            for run, spend in spends.items():
+                append_reservation(connection, spend, run, *current_run())
+
+    def take_up(self, run: str, spend: Spend) -> str | None:
+        """Begin the part of `run` that was reserved with it for `spend`, and return its id.
+
+        None if there is none, or it has begun before. It is settled at once, so that whoever else
+        would begin it, at the same time or after a crash, has to reserve a part of his own.
+        """
+        with self.writing() as connection:
+            for entry in entries_in(connection):
+                awaited = entry.run.startswith(f"{run}-{AWAITED}-") and entry.spend == spend
+                if awaited and not entry.settled and entry.struck is None:
+                    append_settlement(connection, entry.run, spend.events)
+                    return entry.run
+        return None
 
     def enter_past(self, spend: Spend, run: str, revision: str) -> bool:
         """Enter a spend that happened long ago; return whether it was missing."""
-        if run in {entry.run for entry in self.entries()}:
-            return False
-        with self._writing() as connection:
-            _append_reservation(connection, spend, run, revision, None)
-        self.settle(run, spend.events)
+        with self.writing() as connection:
+            if run in {entry.run for entry in entries_in(connection)}:
+                return False
+            append_reservation(connection, spend, run, revision, None)
+            append_settlement(connection, run, spend.events)
         return True
 
     def settle(self, run: str, events: Sequence[Event]) -> None:
         """Enter that a reserved run has ended, and what it really did."""
-        with self._writing() as connection:
-            _append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
+        with self.writing() as connection:
+            append_settlement(connection, run, events)
 
     def strike(self, number: int, reason: str) -> None:
         """Enter that an entry does not count, for a reason that stays on record.
@@ -151,13 +170,13 @@ class Ledger:
         if entry is None or entry.struck is not None:
             problem = "there is no such entry" if entry is None else "it is struck already"
             raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
-        with self._writing() as connection:
-            _append(connection, kind="strike", run=entry.run, reason=reason)
+        with self.writing() as connection:
+            append(connection, kind="strike", run=entry.run, reason=reason)
 
     def entries(self) -> list[Entry]:
         """Return every spend, oldest first."""
         with self._connected() as connection:
-            return _entries(connection)
+            return entries_in(connection)
 
     def some_entries(self) -> list[Entry]:
         """Return every spend, of which there has to be one.
@@ -169,24 +188,6 @@ class Ledger:
         if not entries:
             raise UserError("the privacy ledger is empty. Make a run first: dvc repro")
         return entries
-
-    def trial_of(self, tuning: str, spend: Spend) -> Entry:
-        """Return the open reservation of a tuning under which `spend` is one trial.
-
-        Raises:
-            UserError: there is none, it is over, or it was reserved for other mechanisms.
-        """
-        for entry in self.entries():
-            (event, *_) = entry.spend.events
-            if entry.run != f"{tuning}-{spend.side}" or not isinstance(event, BestOfMany):
-                continue
-            if entry.settled or event.events != spend.events:
-                break
-            return entry
-        raise UserError(
-            f"params.yaml: `tuning_trial` names the tuning {tuning}, which is over or was reserved "
-            "for other settings. Empty `tuning_trial`; `python -m stages.tune` starts a new tuning."
-        )
 
     def require(self, run: str) -> None:
         """Make sure that a run is on record before another builds on it.
@@ -239,7 +240,7 @@ class Ledger:
             ) from None
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """Hold the write lock, so that no other run can spend between a look and an entry."""
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -277,21 +278,29 @@ def _create(path: Path) -> None:
         Path(scratch).unlink()
 
 
-def _append(connection: sqlite3.Connection, **values: object) -> None:
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def append(connection: sqlite3.Connection, **values: object) -> None:
     values["time"] = datetime.now(UTC).isoformat(timespec="seconds")
     columns = ", ".join(values)
     places = ", ".join("?" for _ in values)
     connection.execute(f"INSERT INTO entries ({columns}) VALUES ({places})", tuple(values.values()))
 
 
-def _append_reservation(
+def append_settlement(connection: sqlite3.Connection, run: str, events: Sequence[Event]) -> None:
+    append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
+
+
+def append_reservation(
     connection: sqlite3.Connection,
     spend: Spend,
     run: str,
     revision: str | None,
     experiment: str | None,
 ) -> None:
-    _append(
+    append(
         connection,
         kind="reserve",
         run=run,
@@ -307,12 +316,7 @@ def _append_reservation(
     )
 
 
-def _next_part(connection: sqlite3.Connection, run: str) -> str:
-    known = {entry.run for entry in _entries(connection)}
-    return next(part for n in count(1) if (part := f"{run}-{n}") not in known)
-
-
-def _entries(connection: sqlite3.Connection) -> list[Entry]:
+def entries_in(connection: sqlite3.Connection) -> list[Entry]:
     rows = connection.execute("SELECT * FROM entries ORDER BY number").fetchall()
     settled = {row["run"]: row for row in rows if row["kind"] == "settle"}
     struck = {row["run"]: row["reason"] for row in rows if row["kind"] == "strike"}
@@ -321,7 +325,7 @@ def _entries(connection: sqlite3.Connection) -> list[Entry]:
             number=row["number"],
             time=row["time"],
             run=row["run"],
-            spend=_spend(row, settled.get(row["run"], row)),
+            spend=spend_of(row, settled.get(row["run"], row)),
             settled=row["run"] in settled,
             struck=struck.get(row["run"]),
             revision=row["revision"],
@@ -332,7 +336,7 @@ def _entries(connection: sqlite3.Connection) -> list[Entry]:
     ]
 
 
-def _spend(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
+def spend_of(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
     """The reserved spend with what is known of its events by now."""
     return Spend(
         data=reserved["data"],
@@ -349,26 +353,28 @@ def same_people(entries: Sequence[Entry], data: str, fingerprint: str) -> list[E
     """Return the entries about the people of a table, however its file was renamed or edited.
 
     A table under the same path is about the same people even if its content changed, and so is the
-    same content under another path; both hold again for what is found that way.
+    same content under another path; both hold again for what is found that way. What read a table
+    that is not known any more may be about anybody.
     """
-    paths, contents = {data}, {fingerprint}
-    found: set[int] = set()
+    names = {one: path_of(one) for one in (data, *(entry.spend.data for entry in entries))}
+    paths, contents = {names[data], UNKNOWN}, {fingerprint}
+    joined: list[Entry] = []
     while True:
+        found = len(joined)
         joined = [
             entry
             for entry in entries
-            if entry.spend.data in paths or entry.spend.fingerprint in contents
+            if names[entry.spend.data] in paths or entry.spend.fingerprint in contents
         ]
-        if len(joined) == len(found):
+        if len(joined) == found:
             return joined
-        found = {entry.number for entry in joined}
-        paths |= {entry.spend.data for entry in joined}
+        paths |= {names[entry.spend.data] for entry in joined}
         contents |= {entry.spend.fingerprint for entry in joined}
 
 
 def _people(connection: sqlite3.Connection, spend: Spend) -> list[Spend]:
     """Return what counts of the spends about the same people as `spend`."""
-    entries = same_people(_entries(connection), spend.data, spend.fingerprint)
+    entries = same_people(entries_in(connection), spend.data, spend.fingerprint)
     return [entry.spend for entry in entries if entry.struck is None]
 
 

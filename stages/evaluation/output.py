@@ -119,7 +119,8 @@ def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
     }
     if booking.ledger is None or training["epsilon"] is None:
         return told | no_promise("simulation_seed is set")
-    overall = epsilon_of(releases, booking.spend.delta)
+    # At the δ that the model states, whichever the figures were asked for with.
+    overall = epsilon_of(releases, training["delta"])
     return told | {"epsilon": booking.spend.epsilon, "epsilon_overall": overall}
 
 

@@ -84,7 +84,7 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float:
     if mixed := list(mixtures(run, CLASSIFIER)):
         raise _refusal(
             f"{'; '.join(mixed)}. These are of different runs; bring them back together with: "
-            "dvc checkout and git restore metrics plots, or dvc repro"
+            "git restore dvc.lock metrics plots && dvc checkout, or dvc repro"
         )
     if is_shallow():
         raise _refusal(SHALLOW)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from stages.books.records import epsilon_of
+from stages.books.records import epsilon_of, seen_by
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.explain import mistakes
@@ -211,12 +211,8 @@ def _of_mechanism(train: TrainResult, last: Steps) -> Figures:
 def _of_accountants(run: Run, last: Steps) -> Figures:
     train, delta = run.train, run.train.delta or math.nan
     own = train.record
-    past = [
-        event
-        for record in train.releases
-        if record.spend.side == "train" and record.run != own.run
-        for event in from_json(record.spend.events)
-    ]
+    deal = next((one.spend.deal for one in train.releases if one.run == own.run), None)
+    past = seen_by("train", [one for one in train.releases if one.run != own.run], deal)
     planned = not past
     spent = spent_by([*past, last], delta, run.parameters.target_epsilon, planned=planned)
     yield "ε by privacy random variables", train.epsilon_prv, spent.prv
@@ -226,17 +222,19 @@ def _of_accountants(run: Run, last: Steps) -> Figures:
 
     events = from_json(own.spend.events)
     best_of_many = any(isinstance(event, BestOfMany) for event in events)
-    trained = epsilon_renyi(events, delta) if best_of_many else spent.epsilon
+    own_alone = epsilon_renyi(events, delta) if best_of_many else spent.epsilon
+    trained = max(own_alone, epsilon_of(train.releases, delta))
     tested = _epsilon_of_counts(run.test_events, delta)
     yield "ε of the training", train.epsilon, trained
     yield "ε of the test figures", run.test.epsilon, tested
-    alone = {own.run: trained if planned else None} | {r.run: tested for r in run.test.ledger}
+    alone = {own.run: own_alone if planned else None} | {r.run: tested for r in run.test.ledger}
     for record in run.releases:
         if (computed := alone.get(record.run)) is not None:
             yield f"ε of the release {record.run}", record.spend.epsilon, computed
     yield "ε of the whole", run.epsilon, epsilon_of(run.releases, delta)
 
-    profile = privacy_profile([*past, *events], planned=planned)
+    others = seen_by("test", train.releases, deal)
+    profile = privacy_profile([*past, *events], planned=planned, of_others=others)
     for key, value in figures_of(profile).items():
         yield f"attack: {key}", (train.attack or {}).get(key), value
 

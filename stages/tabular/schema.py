@@ -35,6 +35,7 @@ class Schema(Declared):
         missing_values: cells that stand for a missing value.
         interactions: pairs of features whose encoded columns are also multiplied.
         report_by: categories for whose values the test figures are given apart.
+        public: whether anybody has the table anyway, so that ε protects nobody in it.
     """
 
     fields: tuple[AnyField, ...]
@@ -42,6 +43,7 @@ class Schema(Declared):
     dialect: Dialect = Dialect()
     interactions: tuple[tuple[str, str], ...] = ()
     report_by: tuple[str, ...] = ()
+    public: pydantic.StrictBool = False
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

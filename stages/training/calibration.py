@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import dp_accounting
-from dp_accounting.pld import PLDAccountant
+from scipy import optimize
 
 from stages.errors import UserError
 from stages.privacy.events import Event, Steps
 from stages.privacy.history import adaptive_epsilon
 from stages.training.accounting import (
     COARSE_PLD_INTERVAL,
+    PLD_INTERVAL,
     PRV_ERROR,
-    composed,
     epsilon_pld,
     epsilon_prv,
     refuse_huge_mesh,
@@ -20,6 +21,12 @@ from stages.training.accounting import (
 
 # Calibration aims PLD this far below the target, so that PRV fits, whose bound is PRV_ERROR higher.
 CALIBRATION_MARGIN = 0.004
+
+# What of the target the coarse accountant may waste; beyond, the fine one searches, which is slow.
+COARSE_MAY_WASTE = 0.002
+
+# By how much the logarithm of the noise is lowered where it is not known to be too little.
+BELOW = 0.2
 
 # Above this share of the target, a past leaves nothing for a run that continues it.
 LEAST_SHARE_LEFT = 0.99
@@ -73,21 +80,29 @@ def _least_noise_by_pld(
     history: Callable[[float], list[Steps]], target_epsilon: float, delta: float, enough: float
 ) -> float:
     goal = target_epsilon * (1 - CALIBRATION_MARGIN)
+
+    def excess(log_noise: float, interval: float) -> float:
+        steps = history(math.exp(log_noise))
+        return epsilon_pld(steps, delta, scale=target_epsilon, interval=interval) - goal
+
     # Subsampling saves at best a factor of 1 / sample_rate, and less where σ is small.
-    low = max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5))
-    high = enough
-    interval = COARSE_PLD_INTERVAL
-    while epsilon_pld(history(low), delta, scale=target_epsilon, interval=interval) <= goal:
-        high, low = low, 0.8 * low
-    log_noise = dp_accounting.calibrate_dp_mechanism(
-        lambda: PLDAccountant(value_discretization_interval=interval * target_epsilon),
-        lambda log_noise: composed(history(math.exp(log_noise))),
-        goal,
-        delta,
-        dp_accounting.ExplicitBracketInterval(math.log(low), math.log(high)),
-        tol=1e-4,
-    )
-    return math.exp(log_noise)
+    low = math.log(max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5)))
+    found = _root(partial(excess, interval=COARSE_PLD_INTERVAL), low, math.log(enough), BELOW)
+    # Over many steps the coarse one is several per cent too high.
+    fine = partial(excess, interval=PLD_INTERVAL)
+    if fine(found) < -COARSE_MAY_WASTE * target_epsilon:
+        found = _root(fine, found - 0.01, found, 0.02)
+    return math.exp(found)
+
+
+def _root(excess: Callable[[float], float], low: float, high: float, further: float) -> float:
+    """Return where what falls from above `low` to below `high` is zero, on its lower side.
+
+    Where it is below zero at `low` as well, it is looked for `further` down, in steps.
+    """
+    while excess(low) <= 0:
+        low, high = low - further, low
+    return float(optimize.brentq(excess, low, high, xtol=1e-4)) + 1e-4
 
 
 def _least_noise_on_the_way(

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.books.booking import Booking
+from stages.books.records import Record, epsilon_of, seen_by
 from stages.files import whole_folder, write_csv
 from stages.model.files import save_model
 from stages.params import Params
@@ -114,15 +115,26 @@ class Trained:
             for epoch, epsilon in zip(self.epochs, curve, strict=True)
         ]
 
+    @property
+    def releases(self) -> tuple[Record, ...]:
+        """Everything that the model was made from."""
+        known = None if self.past.events else self.spent.epsilon
+        return self.booking.history(self.past.releases, known)
+
     def _profile(self) -> Profile:
         own = self.booking.spend.events if self.booking.is_trial else self.training.history
-        return privacy_profile([*self.past.events, *own], planned=not self.past.events)
+        # Whoever is tested on has been in the test figures by which the best of many was chosen.
+        deal = next((one.spend.deal for one in self.releases if one.run == self.booking.run), None)
+        tested = seen_by("test", self.releases, deal)
+        return privacy_profile(
+            [*self.past.events, *own], planned=not self.past.events, of_others=tested
+        )
 
     def _result(self, rows: Epochs, profile: Profile) -> TrainResult:
         plan, settings = self.training.plan, self.training.learner.settings
         accuracy, accuracy_noise = ending(rows, "accuracy")
         loss, loss_noise = ending(rows, "loss")
-        promise = _promise(self.spent, self.booking)
+        promise = _promise(self.spent, self.booking, self.releases)
         return TrainResult(
             **dict(promise),
             accuracy=accuracy,
@@ -147,9 +159,7 @@ class Trained:
             parent=self.past.parent,
             versions=(f"python {platform.python_version()}", *_versions()),
             history=to_json(self.history),
-            releases=self.booking.history(
-                self.past.releases, None if self.past.events else self.spent.epsilon
-            ),
+            releases=self.releases,
             ledger=(self.booking.record(),),
         )
 
@@ -163,12 +173,13 @@ class Trained:
         return left_out
 
 
-def _promise(spent: Spent, booking: Booking) -> Promise:
+def _promise(spent: Spent, booking: Booking, releases: Sequence[Record]) -> Promise:
     if booking.ledger is None:
         return Promise(epsilon=None, delta=None, no_guarantee="simulation_seed is set")
+    # The best of many trials costs more than a trial, and also whoever was tested on.
+    alone = booking.spend.epsilon if booking.is_trial else spent.epsilon
     return Promise(
-        # The best of many trials costs more than a trial.
-        epsilon=booking.spend.epsilon if booking.is_trial else spent.epsilon,
+        epsilon=max(alone, epsilon_of(releases, spent.delta)),
         delta=spent.delta,
         epsilon_prv=spent.prv,
         epsilon_pld=spent.pld,

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from stages.books.rebuild import open_ledger
-from stages.books.records import Record, epsilon_of
+from stages.books.records import Record, epsilon_of, seen_by
 from stages.errors import UserError
 from stages.params import Params
-from stages.privacy.events import Event, Steps, from_json
+from stages.privacy.events import Event, Steps
 from stages.tabular.prepared import Prepared
 from stages.training.checkpoint import NOTHING, Checkpoint
 from stages.training.dp_sgd import PrivateTraining
@@ -31,12 +31,15 @@ class Past:
         commit: full id of the commit or experiment that it is kept in.
         checkpoint_hash: under which DVC knows its checkpoint.
         data_changed: whether the private table is another one now.
+        deal: number, in the history of releases, of the table and split as they are now; None if
+            nothing before has read them.
     """
 
     checkpoint: Checkpoint = NOTHING
     commit: str | None = None
     checkpoint_hash: str | None = None
     data_changed: bool = False
+    deal: int | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -60,14 +63,8 @@ class Past:
 
     @property
     def events(self) -> list[Event]:
-        """What read the training side: the steps, or the best of many runs that they were of."""
-        told = [
-            event
-            for record in self.releases
-            if record.spend.side == "train"
-            for event in from_json(record.spend.events)
-        ]
-        return told or [*self.history]
+        """What whoever is trained on may have been in: steps, or the best of many runs of them."""
+        return seen_by("train", self.releases, self.deal) or [*self.history]
 
     @property
     def network(self) -> tuple[str, int]:
@@ -148,9 +145,20 @@ def load_past(params: Params, table: Prepared) -> Past:
         fetch_output(commit, CHECKPOINT, Path(folder) / "checkpoint")
         checkpoint = Checkpoint.load(Path(folder) / "checkpoint")
     _refuse_another_kind(name, checkpoint.about, lineage(params, table))
-    past = Past(checkpoint, commit, checkpoint_hash, _has_changed(checkpoint, commit, table))
+    if checkpoint.run is not None and not checkpoint.releases:
+        raise UserError(
+            f"params.yaml: `continue_from`: {name} was made by an older version of this pipeline "
+            "and does not say what it was made from. Start a new run."
+        )
+    past = past_of(checkpoint, commit, checkpoint_hash, table)
     _refuse_spent(past, params)
     return past
+
+
+def past_of(checkpoint: Checkpoint, commit: str, checkpoint_hash: str, table: Prepared) -> Past:
+    """Return the past that a checkpoint of a commit is for a run on `table`."""
+    changed, deal = _has_changed(checkpoint, commit, table), _deal_of(checkpoint.releases, table)
+    return Past(checkpoint, commit, checkpoint_hash, changed, deal)
 
 
 def _has_changed(checkpoint: Checkpoint, commit: str, table: Prepared) -> bool:
@@ -163,6 +171,17 @@ def _has_changed(checkpoint: Checkpoint, commit: str, table: Prepared) -> bool:
     if checkpoint.run in entries:
         return entries[checkpoint.run].spend.fingerprint != table.source.fingerprint
     return table.source.fingerprint not in dependency_hashes(commit, "preprocess")
+
+
+def _deal_of(releases: Sequence[Record], table: Prepared) -> int | None:
+    read = {entry.run: entry.spend for entry in open_ledger().entries()}
+    now = table.source.split, table.source.fingerprint
+    deals = (
+        one.spend.deal
+        for one in releases
+        if one.run in read and (read[one.run].split, read[one.run].fingerprint) == now
+    )
+    return next(deals, None)
 
 
 def _refuse_spent(past: Past, params: Params) -> None:

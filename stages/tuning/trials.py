@@ -1,7 +1,10 @@
 """A random number of trials, of which nobody is shown any but the best."""
 
 import json
+import os
 import secrets
+import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +12,7 @@ from typing import Any
 
 from stages.books.booking import budget_of
 from stages.books.rebuild import open_ledger
+from stages.books.tunings import opened
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.params import Params, load_params
@@ -19,7 +23,15 @@ from stages.privacy.renyi import epsilon_renyi
 from stages.tabular.prepared import Prepared
 from stages.training.noise import random_source
 from stages.training.setup import settle
-from stages.versions import commit_of, file_at, resolve
+from stages.versions import (
+    WORKSPACE,
+    commit_of,
+    file_at,
+    forget_outputs,
+    remove_experiments,
+    repository,
+    resolve,
+)
 
 # What may be tuned: settings that leave the price of a trial as it is, given its number of steps.
 TUNABLE = {
@@ -86,23 +98,31 @@ def run_trials(
         Steinke 2022, Theorem 2), if the number of trials and the others stay secret.
     """
     tuning, ledger = f"tune-{secrets.token_hex(6)}", open_ledger()
-    for spend in spends:
-        ledger.reserve(spend, budget_of(params), run=f"{tuning}-{spend.side}")
+    reserved = {spend.side: spend for spend in spends}
     source = random_source(None)
-    count = source.geometric(1 / trials)
-    names = [f"{tuning}-{secrets.token_hex(3)}" for _ in range(count)]
+    names = [f"{tuning}-{secrets.token_hex(3)}" for _ in range(source.geometric(1 / trials))]
     steps = _steps_of(params)
     best = ""
-    try:
-        for name in names:
-            _run_trial(name, {**steps, **grid[int(source.integers(len(grid)))]})
-        best = min(names, key=_loss)
-    finally:  # also where it is interrupted: no trial is left, nor room for a further one
-        for spend in spends:
-            ledger.settle(f"{tuning}-{spend.side}", spend.events)
-        if losers := [name for name in names if name != best and commit_of(name)]:
-            _dvc("exp", "remove", *losers)
+    with opened(ledger, tuning, reserved, budget_of(params)) as close:
+        try:
+            for name in names:
+                _run_trial(name, {**steps, **grid[int(source.integers(len(grid)))]})
+            best = min(names, key=_loss)
+        finally:  # also where it is interrupted
+            _forget([name for name in names if name != best], best)
+            close()
     return best
+
+
+def _forget(losers: Sequence[str], best: str) -> None:
+    """Leave nothing of the losers: no experiment, no output in DVC's cache, no unfinished copy."""
+    made = [commit for name in losers if (commit := commit_of(name))]
+    forget_outputs(made, but=[commit_of(best) or "HEAD", "HEAD", WORKSPACE])
+    for name in losers:
+        remove_experiments(name)
+    for copy in (repository() / ".dvc/tmp/exps/standalone").glob("*/params.yaml"):
+        if any(name in copy.read_text("utf-8") for name in losers):
+            shutil.rmtree(copy.parent)
 
 
 def _steps_of(params: Params) -> dict[str, Any]:
@@ -121,9 +141,22 @@ def _run_trial(name: str, choice: Mapping[str, Any]) -> None:
 
 def _dvc(*arguments: str) -> None:
     """Run DVC without showing what it prints: the figures of trials are nobody's to see."""
-    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
+    # In a session of its own, so that what DVC starts is interrupted with it, and cleans up.
+    with subprocess.Popen(
+        ["dvc", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            _, told = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate()
+            raise
+    if process.returncode:
+        errors = [line for line in told.splitlines() if line.lower().startswith("error")]
         raise UserError(f"`dvc {' '.join(arguments[:2])}` failed: {' '.join(errors)}")
 
 

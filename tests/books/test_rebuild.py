@@ -1,13 +1,17 @@
 """A ledger knows what commits, experiments and the workspace tell of, whatever their history."""
 
+import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
 
-from stages.books.rebuild import UNKNOWN, open_ledger
-from stages.books.store import Ledger
+from stages.books.rebuild import open_ledger
+from stages.books.store import UNKNOWN, Entry, Ledger, same_people
 from stages.privacy.history import total_epsilon
 from tests.conftest import ROOT, Project, commit_all
 
@@ -16,22 +20,54 @@ STEPS = {"steps": {"noise_multiplier": 6.0, "sample_rate": 1.0, "steps": 20}}
 SPEND = {"side": "train", "events": [STEPS], "epsilon": 3.1, "delta": 1e-5}
 
 
+def md5_of(text):
+    return hashlib.md5(text.encode()).hexdigest()
+
+
 class Repository(Project):
     """A repository whose runs are written by hand: only what the ledger reads of them."""
 
-    def made(self, run, *, data="patients.csv", md5="one", prepared="p1", consumed="p1"):
-        """Leave in the workspace what a run leaves."""
-        evidence = {"ledger": [{"run": run, "spend": SPEND}]}
-        self.write("metrics/train.json", json.dumps({"evidence": [evidence]}))
-        params = {"data": data, "schema": SCHEMA, "test_fraction": 0.2, "split_seed": 0}
-        preprocess = {
-            "deps": [{"path": data, "md5": md5}, {"path": SCHEMA, "md5": "schema"}],
-            "params": {"params.yaml": params},
-            "outs": [{"path": "data/prepared", "md5": prepared}],
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.stages = {}
+
+    def made(
+        self,
+        run,
+        *,
+        stage="train",
+        data="patients.csv",
+        md5="one",
+        prepared="p1",
+        releases=(),
+        trial=None,
+        **lock,
+    ):
+        """Leave in the workspace what a run leaves; `lock` holds what dvc.lock says else."""
+        spend = SPEND | {"side": {"train": "train", "evaluate": "test"}[stage]}
+        evidence: dict[str, Any] = {
+            "ledger": [{"run": run, "spend": spend}],
+            "releases": list(releases),
         }
-        train = {"deps": [{"path": "data/prepared", "md5": consumed}]}
-        lock = {"stages": {"preprocess": preprocess, "train": train}}
-        self.write("dvc.lock", yaml.safe_dump(lock))
+        evidence["accuracy"] = f"of {trial}"
+        metrics, path = json.dumps({"evidence": [evidence]}), f"metrics/{stage}.json"
+        self.write(path, metrics)
+        params = {"data": data, "schema": SCHEMA, "test_fraction": 0.2, "split_seed": 0}
+        schema = md5_of((self.folder / SCHEMA).read_text())
+        told = {"consumed": prepared, "metrics": md5_of(metrics), "schema": schema} | lock
+        self.stages |= {
+            "preprocess": {
+                "deps": [{"path": data, "md5": md5}, {"path": SCHEMA, "md5": told["schema"]}],
+                "params": {"params.yaml": params},
+                "outs": [{"path": "data/prepared", "md5": prepared}],
+            },
+            stage: {
+                "params": {"params.yaml": {"tuning_trial": trial}},
+                "deps": [{"path": "data/prepared", "md5": told["consumed"]}],
+                "outs": [{"path": path, "md5": told["metrics"]}],
+            },
+        }
+        self.write("dvc.lock", yaml.safe_dump({"stages": self.stages}))
         self.write("params.yaml", yaml.safe_dump(params))
         return self
 
@@ -100,16 +136,91 @@ def test_a_run_committed_with_another_path_in_the_parameters_is_of_the_table_it_
     assert (spend.data, spend.fingerprint) == ("patients.csv", "one")
 
 
-def test_a_table_prepared_anew_after_the_run_is_not_taken_for_the_one_it_read(
-    repository, monkeypatch
+def assert_nobody_knows_whose(spend, first):
+    """What may be about anybody is not in parallel with anything, and counts for every table."""
+    assert spend.data == UNKNOWN
+    assert total_epsilon([first, spend], 1e-5) >= total_epsilon([first, first], 1e-5) * 0.99
+    both = [first, replace(first, data="others.csv", fingerprint="other"), spend]
+    entries = [Entry(n, "", str(n), one, True, None, None, None) for n, one in enumerate(both)]
+    for one in both[:2]:
+        found = {entry.spend for entry in same_people(entries, one.data, one.fingerprint)}
+        assert found == {one, spend}
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [{"consumed": "p0"}, {"metrics": "of another run"}, {"schema": "of another schema"}],
+    ids=["table prepared anew", "lock of another run", "schema edited"],
+)
+def test_where_nobody_can_tell_whose_rows_were_read_they_may_be_anybodys(
+    repository, monkeypatch, lock
 ):
     first = repository.ledger(monkeypatch)["first"]
-    repository.made("second", md5="two", prepared="p2", consumed="p1")
-    commit_all(repository, "preprocess ran again, train did not")
-    second = repository.ledger(monkeypatch)["second"]
-    assert second.fingerprint not in {first.fingerprint, "two"}
-    # What cannot be told apart from other rows adds up.
-    assert total_epsilon([first, second], 1e-5) > total_epsilon([first, first], 1e-5) * 0.99
+    repository.made("second", md5="two", prepared="p1", **lock)
+    commit_all(repository, "something ran again, train did not")
+    assert_nobody_knows_whose(repository.ledger(monkeypatch)["second"], first)
+
+
+def test_a_model_measured_on_another_split_than_it_was_trained_on_adds_up(repository, monkeypatch):
+    # `split_seed: 1`, then preprocess and evaluate without train, and all committed at once.
+    repository.made("second", prepared="p1")
+    repository.made("second-1", stage="evaluate", md5="two", prepared="p2")
+    commit_all(repository, "both")
+    spends = repository.ledger(monkeypatch)
+    assert spends["second-1"].fingerprint == "two"
+    alone = [spends["second"], spends["second-1"]]
+    assert total_epsilon(alone, 1e-5) > 1.2 * total_epsilon(alone[:1], 1e-5)
+
+
+def test_where_more_than_one_trial_of_a_tuning_is_left_each_counts(repository, monkeypatch):
+    # A tuning was killed, and its experiments reached a clone that has no other record of them.
+    for trial in ("tune-a-1", "tune-a-2", "tune-a-1"):
+        repository.made("tune-a-train", trial=trial)
+        repository.write("README.md", f"again {len(repository.ledger(monkeypatch))}")
+        commit_all(repository, trial)
+    assert set(repository.ledger(monkeypatch)) == {
+        *("first", "tune-a-train", "tune-a-train, tune-a-2"),
+    }
+
+
+def test_what_a_model_was_made_from_is_entered_where_its_own_commit_is_missing(
+    repository, monkeypatch
+):
+    earlier = [{"run": run, "spend": SPEND | {"deal": 1}} for run in ("tune-a-train", "second")]
+    repository.made("second", releases=earlier)
+    commit_all(repository, "a run that continues what another clone tuned")
+    spends = repository.ledger(monkeypatch)
+    assert set(spends) == {"first", "tune-a-train", "second"}
+    assert_nobody_knows_whose(spends["tune-a-train"], spends["first"])
+    # Where its commit tells whose rows it read, that counts.
+    repository.made("tune-a-train")
+    commit_all(repository, "the other clone's")
+    assert repository.ledger(monkeypatch)["tune-a-train"].fingerprint == "one"
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    ["data/patients.csv", "./data//patients.csv", "data/../data/patients.csv", "full", "link"],
+)
+def test_a_table_is_the_same_however_its_path_is_spelt(repository, monkeypatch, spelt):
+    table = repository.folder / "data/patients.csv"
+    table.write_text("somebody\n")
+    (repository.folder / "link").symlink_to(table)
+    repository.made("second", data="data/patients.csv", md5="two", prepared="p2")
+    commit_all(repository, "second")
+    repository.made("third", data=str(table) if spelt == "full" else spelt, md5="3", prepared="p3")
+    spends = repository.ledger(monkeypatch)
+    found = same_people(Ledger().entries(), "data/patients.csv", "yet another")
+    assert {entry.run for entry in found} == {"second", "third"}
+    assert spends["third"].fingerprint == "3"
+
+
+def test_two_processes_that_meet_a_new_ledger_enter_each_run_once(repository, monkeypatch):
+    repository.ledger(monkeypatch)
+    (repository.folder / "privacy-ledger.sqlite").unlink()
+    with ThreadPoolExecutor(8) as crowd:
+        [*crowd.map(lambda _: open_ledger(), range(8))]
+    assert [entry.run for entry in Ledger().entries()] == ["first"]
 
 
 def test_a_helper_commit_without_a_schema_hides_nothing_and_stops_nothing(repository, monkeypatch):

@@ -205,6 +205,10 @@ REGISTRY = {
 }
 
 
+STEPS = ("noise_multiplier", "sample_rate", "steps")
+NOISE = ("", "_noise", "_noise_shared")
+
+
 # --- what is published ---------------------------------------------------------------------------
 
 
@@ -273,6 +277,46 @@ def without_release(folder, names):
 
 def test_every_published_figure_has_its_release(project):
     assert without_release(project.folder, files_of(project)) == []
+
+
+# What DVC carries beside what Git does, and the releases that it comes from.
+MODEL_FILES = {
+    "models/classifier/model.json": {
+        *("features", "classes", "hidden_sizes", "activation"),
+        *(f"privacy.{name}" for name in ("run", "epsilon", "delta", "no_guarantee")),
+        *(f"privacy.epsilon_{name}" for name in ("prv", "pld", "renyi", "replace_one")),
+        *(f"privacy.releases.{name}" for name in ("run", "measures")),
+        *(f"privacy.releases.spend.{name}" for name in ("side", "epsilon", "delta", "deal")),
+        *(f"privacy.releases.spend.events.steps.{name}" for name in STEPS),
+    },
+    "models/checkpoint/history.json": {
+        "run",
+        *(f"history.steps.{name}" for name in STEPS),
+        *("epochs.epoch", "epochs.epsilon"),
+        *(f"epochs.{name}{more}" for name in ("loss", "accuracy") for more in NOISE),
+        *(f"about.{name}" for name in ("architecture", "activation", "schema", "split")),
+        *("about.simulated", "about.table_changed"),
+        *(f"releases.{name}" for name in ("run", "measures")),
+        *(f"releases.spend.{name}" for name in ("side", "epsilon", "delta", "deal")),
+        *(f"releases.spend.events.steps.{name}" for name in STEPS),
+    },
+}
+TENSORS = {"models/checkpoint/state.safetensors": {"weights", "momentum", "average"}}
+
+
+def keys_beside(folder):
+    """Return the keys of the models' files, and the names of the checkpoint's tensors."""
+    keys = {name: {*json_keys(json.loads((folder / name).read_text()))} for name in MODEL_FILES}
+    return keys | {name: {*load_file(folder / name)} for name in TENSORS}
+
+
+def test_the_keys_of_a_models_files_are_a_closed_list(project):
+    assert keys_beside(project.folder) == MODEL_FILES | TENSORS
+    folders = (project.folder / "models/classifier", project.folder / "models/checkpoint")
+    assert {path.name for folder in folders for path in folder.iterdir()} == {
+        *("model.json", "schema.json", "weights.safetensors", "sha256sums"),
+        *("history.json", "state.safetensors"),
+    }
 
 
 @pytest.fixture(scope="module")

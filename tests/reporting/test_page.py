@@ -3,6 +3,7 @@
 A check that runs on any machine; `test_browser.py` looks at the page in a real browser.
 """
 
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -15,7 +16,7 @@ from stages.evaluation.result import EvaluateResult
 from stages.reporting.drawings import PICTURES
 from stages.reporting.page import page
 from stages.reporting.run import Run
-from stages.reporting.statement import load_statement, make_statement
+from stages.reporting.statement import load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
 from stages.reporting.verify import parameters_of
 from stages.tabular.schema import Schema
@@ -331,3 +332,20 @@ def test_a_simulation_says_so_at_the_top_and_across_every_figure(simulated):
 def test_a_private_run_carries_no_such_banner(html):
     assert "NOT PRIVATE" not in html
     assert "Not private" not in html
+
+
+def test_a_public_table_is_told_to_be_protected_by_nothing(released, html, told, tmp_path):
+    said = "every ε here shows how the pipeline counts and protects nobody"
+    assert said in " ".join(html.split())
+    assert said in (released / "plots/report.md").read_text()
+    assert told.evidence["public_table"] is True
+    assert "ε demonstrates and protects nobody" in told.evidence["not_covered"][0]
+    # A table of patients is told of without it.
+    schema = json.loads((released / "data/sample_medical_data.schema.json").read_text())
+    del schema["public"]
+    (tmp_path / "private.json").write_text(json.dumps(schema))
+    run = Run.read(released, Schema.load(tmp_path / "private.json"), parameters_of(told.statement))
+    statement = make_statement(run)
+    assert statement["evidence"]["public_table"] is False
+    assert "protects nobody" not in to_yaml(statement)
+    assert "protects nobody" not in fill("report.md", run=run, statement=statement, plots="")

@@ -7,6 +7,7 @@ round(25 / q) = 418 steps, ε = 3.5 at δ = 1e-5.
 import math
 import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,9 +213,9 @@ def test_calibration_has_room_for_the_error_that_prv_allows_itself(monkeypatch):
     assert 0.99 < pld <= prv <= 1
 
 
-# A plan takes about a second, and some of those left out a minute: few steps of small batches at
-# small ε. All 500 run where CALIBRATION_PLANS=all is set, the first 120 everywhere.
-CHUNKS = 50 if os.environ.get("CALIBRATION_PLANS") == "all" else 12
+# All 500 run where CALIBRATION_PLANS=all is set (half an hour), the first 40 everywhere. Then the
+# slowest took 10 s, and 3 in 100 were refused, whose accounting would not have fit.
+PLANS_TRIED = 500 if os.environ.get("CALIBRATION_PLANS") == "all" else 40
 CHUNK_PLANS = 10
 
 
@@ -226,15 +227,39 @@ def random_plans(chunk):
         return math.exp(source.uniform(math.log(low), math.log(high)))
 
     for _ in range(CHUNK_PLANS):
-        yield between(0.02, 1), round(between(50, 2000)), between(0.5, 10), between(1e-7, 1e-4)
+        yield between(1e-4, 1), round(between(1, 1e5)), between(0.1, 10), between(1e-8, 1e-4)
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_calibration_never_overshoots_on_500_random_plans(chunk):
+@pytest.mark.parametrize("chunk", range(PLANS_TRIED // CHUNK_PLANS))
+def test_calibration_meets_the_target_or_says_why_not(chunk):
     for plan in random_plans(chunk):
-        pld, prv = ratios(*plan)
-        assert 0.99 < pld <= 1, plan
-        assert 0.99 < prv <= 1, plan
+        began = time.process_time()
+        try:
+            reported = max(ratios(*plan))
+        except UserError as error:
+            assert "is too small for" in str(error)  # noqa: PT017
+            continue
+        finally:
+            print(f"{time.process_time() - began:.1f} s for", *plan)
+        assert 0.99 < reported <= 1, plan
+
+
+def test_a_million_steps_of_tiny_batches_meet_the_target():
+    # By the coarse accountant alone, whose rounding adds up, 0.71 of the target were reached.
+    assert 0.99 < max(ratios(1e-4, 1_000_000, 3.5, 1e-5)) <= 1
+
+
+def test_going_on_at_full_batch_needs_no_more_noise_than_planning_it_in_advance():
+    # Squares of 1 / σ add up: after ε = 1, 2 and 3.5 they are what one plan for 3.5 spends, up to
+    # the two margins that keep both below the target.
+    past: list[Steps] = []
+    for target in (1.0, 2.0, 3.5):
+        noise = calibrate(target, delta=DELTA, sample_rate=1.0, steps=100, past=past)
+        past.append(Steps(noise, 1.0, 100))
+    planned = Steps(calibrate(3.5, delta=DELTA, sample_rate=1.0, steps=300), 1.0, 300)
+    assert math.sqrt(precision([planned]) / precision(past)) == pytest.approx(1, abs=0.01)
+    # By Rényi divergence, as for sampled batches, it would have been a tenth more.
+    assert epsilon_renyi(past, DELTA) > 1.05 * 3.5
 
 
 # --- gradients and metrics as one mechanism ------------------------------------------------------

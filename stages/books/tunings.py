@@ -1,0 +1,155 @@
+"""Tunings on the books: many trials under one reservation, each of which may run once.
+
+While a tuning lives, each of its trials is noted beside the ledger. When it ends, only its best
+trial is left to be seen and the notes are thrown away: how many there were is nobody's to know. A
+tuning that died leaves trials that may have been seen, so each of them counts in full.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from stages.books.store import (
+    Budget,
+    Entry,
+    Ledger,
+    append,
+    append_reservation,
+    append_settlement,
+    entries_in,
+    spend_of,
+)
+from stages.errors import UserError
+from stages.privacy.events import BestOfMany, to_json
+from stages.privacy.history import SIDES, Side, Spend
+from stages.versions import remove_experiments
+
+TRIALS = """
+CREATE TABLE IF NOT EXISTS trials (
+    run TEXT PRIMARY KEY, tuning TEXT NOT NULL,
+    data TEXT, fingerprint TEXT, split TEXT, side TEXT, events TEXT, epsilon REAL, delta REAL
+) STRICT
+"""
+
+
+def run_of(tuning: str, side: Side) -> str:
+    """Return the id under which the ledger has all trials of a tuning, on one side."""
+    return f"{tuning}-{side}"
+
+
+def tuning_of(token: str) -> str:
+    """Return the tuning to which a trial's token belongs."""
+    return token.rpartition("-")[0]
+
+
+@contextmanager
+def opened(
+    ledger: Ledger, tuning: str, spends: Mapping[Side, Spend], budget: Budget | None
+) -> Iterator[Callable[[], None]]:
+    """Reserve both sides of a tuning; yield what closes it once nothing of a loser is left.
+
+    Raises:
+        UserError: the budget does not allow it; nothing is reserved then.
+    """
+
+    def close() -> None:
+        with ledger.writing() as connection:
+            for side, spend in spends.items():
+                append_settlement(connection, run_of(tuning, side), spend.events)
+            _take_notes(connection, tuning)
+
+    with _life_of(ledger, tuning) as life:
+        ledger.reserve_all({run_of(tuning, side): one for side, one in spends.items()}, budget)
+        yield close
+    _remove(life)
+
+
+def begin_trial(ledger: Ledger, token: str, spend: Spend) -> Entry:
+    """Note that a trial is about to make `spend`; return the reservation that pays for all.
+
+    Raises:
+        UserError: the tuning is over, was reserved for other mechanisms or never was, or the token
+            was used before.
+    """
+    tuning = tuning_of(token)
+    with ledger.writing() as connection:
+        entry = _reserved(connection, run_of(tuning, spend.side))
+        if entry is None or entry.spend.events[0].events != spend.events:  # type: ignore[union-attr]
+            raise UserError(
+                f"params.yaml: `tuning_trial` names the tuning {tuning}, which is over or was "
+                "reserved for other settings. Empty `tuning_trial`; `python -m stages.tune` starts "
+                "a new tuning."
+            )
+        connection.execute(TRIALS)
+        values = (f"{token}-{spend.side}", tuning, spend.data, spend.fingerprint, spend.split)
+        events = json.dumps(to_json(spend.events))
+        try:
+            connection.execute(
+                f"INSERT INTO trials VALUES ({', '.join('?' * 9)})",
+                (*values, spend.side, events, spend.epsilon, spend.delta),
+            )
+        except sqlite3.IntegrityError:
+            raise UserError(
+                f"params.yaml: `tuning_trial`: the trial {token} was run before, and each runs "
+                "once. Empty `tuning_trial`; `python -m stages.tune` starts a new tuning."
+            ) from None
+        return entry
+
+
+def close_dead(ledger: Ledger) -> Iterator[str]:
+    """Yield the tunings that died, each closed: its trials count in full, and none is left to see.
+
+    Of one that left no note, what was reserved counts.
+    """
+    runs = [entry.run for entry in ledger.entries() if _is_open(entry)]
+    for tuning in dict.fromkeys(tuning_of(run) for run in runs):
+        life = _life_of(ledger, tuning)
+        try:
+            life.acquire(timeout=0)
+        except Timeout:
+            continue
+        with life, ledger.writing() as connection:
+            remove_experiments(f"{tuning}-*")
+            trials = _take_notes(connection, tuning)
+            for run, spend in trials.items():
+                append_reservation(connection, spend, run, None, tuning)
+            for side in SIDES:
+                if reserved := _reserved(connection, run_of(tuning, side)):
+                    if trials:
+                        why = "the tuning died; each of its trials counts instead"
+                        append(connection, kind="strike", run=reserved.run, reason=why)
+                    else:
+                        append_settlement(connection, reserved.run, reserved.spend.events)
+        _remove(life)
+        yield tuning
+
+
+def _life_of(ledger: Ledger, tuning: str) -> FileLock:
+    """Return a lock that a tuning holds as long as its process lives, however that ends."""
+    return FileLock(ledger.path.with_name(f"{ledger.path.name}-{tuning}.lock"))
+
+
+def _remove(life: FileLock) -> None:
+    Path(life.lock_file).unlink(missing_ok=True)
+
+
+def _is_open(entry: Entry) -> bool:
+    is_tuning = isinstance(entry.spend.events[0], BestOfMany)
+    return is_tuning and not entry.settled and entry.struck is None
+
+
+def _reserved(connection: sqlite3.Connection, run: str) -> Entry | None:
+    entries = entries_in(connection)
+    return next((entry for entry in entries if entry.run == run and _is_open(entry)), None)
+
+
+def _take_notes(connection: sqlite3.Connection, tuning: str) -> dict[str, Spend]:
+    """Return the trials that were noted, by the ids of their runs, and throw the notes away."""
+    connection.execute(TRIALS)
+    noted = connection.execute("SELECT * FROM trials WHERE tuning = ?", (tuning,)).fetchall()
+    connection.execute("DELETE FROM trials WHERE tuning = ?", (tuning,))
+    return {row["run"]: spend_of(row, row) for row in noted}

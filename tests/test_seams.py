@@ -1,0 +1,107 @@
+"""What is told at the seams between runs, each by the smallest thing that would forget it."""
+
+import shutil
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from stages.evaluation.metrics import possible_cells
+from stages.evaluation.release import CountRelease
+from stages.params import load_params
+from stages.pricing import prices_after
+from stages.tabular.prepared import Prepared
+from stages.tabular.split import split_name
+from stages.training.checkpoint import NOTHING
+from stages.training.output import Trained, warn_of_overflow
+from stages.training.past import Past
+from tests.conftest import ROOT
+from tests.test_tune import SAMPLE_SCHEMA_READ, SAMPLE_TABLE
+
+
+def test_an_ancestors_changed_table_is_told_by_all_its_descendants():
+    checkpoint = replace(
+        NOTHING, tensors={"weights": torch.zeros(1)}, about={"table_changed": True}
+    )
+    unchanged_since = Past(checkpoint, "c" * 40, "h" * 32, data_changed=False)
+    assert unchanged_since.parent is not None
+    assert unchanged_since.parent.table_changed
+    assert not Past(replace(checkpoint, about={"table_changed": False})).table_changed
+
+
+def test_what_stands_for_a_missing_cell_is_part_of_the_splits_name():
+    schema = SAMPLE_SCHEMA_READ
+    other = schema.model_copy(update={"missing_values": ("", "NA")})
+    assert split_name(0.2, 0, schema) != split_name(0.2, 0, other)
+
+
+@pytest.mark.parametrize(("declared", "told"), [(1070, []), (None, ["declare `train_size`"])])
+def test_a_number_of_rows_that_was_not_declared_is_confessed(declared, told):
+    params = load_params(ROOT / "params.yaml", {"train_size": declared, "target_delta": 1e-5})
+    nothing = cast(Any, None)
+    trained = Trained(params, nothing, Past(), nothing, [], nothing, nothing)
+    assert [words in said for said, words in zip(trained._not_covered(), told, strict=True)] == [
+        True for _ in told
+    ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_many_gradients_were_no_numbers_is_told_at_a_terminal_only(
+    monkeypatch, capsys, terminal
+):
+    monkeypatch.setattr("sys.stderr", shown := Shown(terminal))
+    warn_of_overflow(17)
+    assert ("17" in shown.text) == terminal
+    assert "17" not in capsys.readouterr().out
+
+
+class Shown:
+    def __init__(self, terminal):
+        self.text, self.isatty = "", lambda: terminal
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.fixture
+def mechanism():
+    return CountRelease(1.0, possible_cells(2), groupings=1)
+
+
+def test_subgroups_without_a_row_are_as_noisy_as_others(mechanism):
+    # A count of 0 stays 0 with chance 0.7 at most, since noise below zero is cut: 40 do so by
+    # chance less than once in a million times.
+    empty = np.zeros((10, 2, 2), np.int64)
+    assert np.count_nonzero(mechanism.release_groups(empty)) > 0
+
+
+def test_the_released_table_does_not_tell_the_number_of_rows(mechanism):
+    counts = mechanism.possible * np.arange(48).reshape(2, 2, 12)
+    sums = np.array([mechanism.release(counts).sum() for _ in range(20)])
+    # Of 20 sums with noise of a few rows at least ten differ from the true one.
+    assert (np.abs(sums - counts.sum()) > 1e-6).sum() > 10
+    assert len(np.unique(sums.round(6))) > 10
+
+
+@pytest.fixture
+def priced(tmp_path, monkeypatch):
+    """A repository without a run, in which the next ones are priced."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
+
+
+def test_plan_says_which_runs_the_budget_would_refuse_and_goes_on_without_them(priced):
+    runs = [
+        load_params(overrides={"privacy_budget": 3.0, "target_epsilon": epsilon})
+        for epsilon in (2.0, 2.5, 0.5)
+    ]
+    first, second, third = prices_after(runs)
+    assert (first.refused_at, third.refused_at) == (None, None)
+    assert second.refused_at is not None
+    assert second.refused_at > 3.0
+    assert f"refused (`privacy_budget` would have to be {second.refused_at:.3f})" in str(second)
+    (alone,) = prices_after(runs[2:])
+    assert first.total < third.total < 1.05 * (first.total + alone.total)
