@@ -5,10 +5,12 @@ bounds it from below, by experiment, for the code that runs: a row made to stand
 put into the table or left out, and an attacker who sees everything but that choice guesses it. More
 right guesses than a claim allows refute the claim. Two audits run on the configured plan:
 
-* one step, thousands of times over, with and without one canary: the sharpest test of clipping,
-  noise and division. Sampling is switched off in it, so that every repetition tells something;
-* one whole training with thousands of canaries, each in the table by a coin of its own (Steinke,
-  Nasr & Jagielski 2023, "Privacy Auditing with One (1) Training Run").
+* one step of each kind (that learns, that chooses, that calibrates), thousands of times over, with
+  and without one canary: the sharpest test of clipping, noise and division. Sampling is switched
+  off in it, so that every repetition tells something;
+* one whole training, pilot and calibration included, with thousands of canaries, each in the table
+  by a coin of its own (Steinke, Nasr & Jagielski 2023, "Privacy Auditing with One (1) Training
+  Run").
 
 Both run at learning rate 0: the attacker sees the noisy gradient of every step, what weights come
 of it is post-processing, and canaries stand out most while the weights stand still. And both run
@@ -37,7 +39,8 @@ from torch.nn import functional
 
 from stages.commands import run
 from stages.errors import BrokenGuaranteeError, UserError
-from stages.model.perceptron import Architecture, Array
+from stages.model.inputs import Array
+from stages.model.perceptron import Architecture
 from stages.params import load_params
 from stages.privacy.events import Steps
 from stages.privacy.renyi import dp_event
@@ -45,10 +48,13 @@ from stages.tabular.prepared import Prepared, Side
 from stages.training.auto import Settings
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.gradients import ClippedSumFunction
+from stages.training.learner import Learner
 from stages.training.network import as_arrays, build_network
 from stages.training.noise import random_source
+from stages.training.pilot import Question
 from stages.training.plan import Plan
 from stages.training.setup import architecture, settle
+from stages.training.temperature import Temperature
 
 # The weights stay where they start, and the noise is what is looked at.
 STANDING_STILL = Settings(
@@ -59,6 +65,7 @@ STANDING_STILL = Settings(
     max_grad_norm=0.0,
     average_decay=0.0,
     activation="",
+    pieces=0,
 )
 
 # A mechanism that is as private as claimed is refuted in at most 1 of 20 audits.
@@ -218,26 +225,25 @@ class Subject:
     Attributes:
         features: (rows, features) float32.
         labels: (rows,) int64.
-        shape: the network's.
+        shapes: of each candidate's network.
         plan: what the mechanism does.
         init_seed: of the weights.
     """
 
     features: Features
     labels: Labels
-    shape: Architecture
+    shapes: tuple[Architecture, ...]
     plan: Plan
     init_seed: int
 
-    def model(self) -> nn.Sequential:
-        return build_network(self.shape, self.init_seed)
+    def models(self) -> list[nn.Sequential]:
+        return [build_network(shape, self.init_seed) for shape in self.shapes]
 
     def training(self, source: np.random.Generator) -> PrivateTraining:
         return PrivateTraining(
-            self.model(),
+            [(model, STANDING_STILL) for model in self.models()],
             Side(self.features, self.labels),
             self.plan,
-            STANDING_STILL,
             source,
         )
 
@@ -253,8 +259,17 @@ class Subject:
         return replace(
             self,
             features=np.pad(self.features, ((0, 0), (canaries, 0))),
-            shape=replace(self.shape, features=canaries + self.shape.features),
+            shapes=tuple(_widened(shape, canaries) for shape in self.shapes),
         )
+
+    def with_every_row(self, steps: int) -> "Subject":
+        """Take so many steps without sampling."""
+        return replace(self, plan=replace(self.plan, sample_rate=1.0, steps=steps))
+
+    def with_one_network(self) -> "Subject":
+        """Have no pilot."""
+        plan = replace(self.plan, candidates=1)
+        return replace(self, shapes=self.shapes[:1], plan=plan)
 
     def with_noise(self, factor: float) -> "Subject":
         """Make all noise `factor` times as large."""
@@ -266,19 +281,74 @@ class Subject:
         return replace(self, plan=plan)
 
 
-def audit_step(subject: Subject, repetitions: int, source: np.random.Generator) -> Refutes:
-    """Attack `repetitions` single steps with the canary in the table, and as many without."""
-    plan = replace(subject.plan, sample_rate=1.0, steps=repetitions)
-    without_it = replace(subject, plan=plan)
-    features = np.full((1, subject.shape.features), LOUD, dtype=np.float32)
-    model = subject.model()
-    # The worst answer, so that the canary's loss is clipped, too.
-    label = model(torch.from_numpy(features)).argmin(1).numpy()
-    added = ClippedSumFunction(as_arrays(model))(features, label, plan.max_grad_norm).gradient
+def _widened(shape: Architecture, canaries: int) -> Architecture:
+    """Return a network's shape with so many more features before the others."""
+    numbers = tuple(canaries + number for number in shape.inputs.numbers)
+    inputs = replace(shape.inputs, numbers=numbers)
+    return replace(shape, features=canaries + shape.features, inputs=inputs)
 
-    without = _step_signals(without_it, added, source)
-    with_canary = _step_signals(without_it.with_rows(features, label), added, source)
-    pilot = repetitions // 6  # teaches the attacker what to look at, and is not counted
+
+def audit_step(subject: Subject, repetitions: int, source: np.random.Generator) -> Refutes:
+    """Attack steps that learn, `repetitions` with the canary in the table and as many without."""
+    alone = subject.with_one_network().with_every_row(repetitions)
+    features, label = _canary(alone)
+    added = ClippedSumFunction(as_arrays(*alone.models()))(
+        features, label, alone.plan.max_grad_norm
+    ).gradient
+
+    without = _step_signals(alone, added, source)
+    with_canary = _step_signals(alone.with_rows(features, label), added, source)
+    return _refutes_by_signals(without, with_canary)
+
+
+def audit_choice(subject: Subject, repetitions: int, source: np.random.Generator) -> Refutes:
+    """Attack steps that count what each of two candidates gets right."""
+
+    def ask(training: PrivateTraining) -> Scores:
+        question = Question([learner.averaged for learner in training.learners])
+        return training._ask(question, question.sensitivity)
+
+    shape = subject.shapes[0]
+    plan = replace(subject.plan, candidates=2)
+    twins = replace(subject, shapes=(shape, shape), plan=plan)
+    return _audit_answers(twins, repetitions, source, ask)
+
+
+def audit_calibration(subject: Subject, repetitions: int, source: np.random.Generator) -> Refutes:
+    """Attack steps that compare confidence with accuracy."""
+
+    def ask(training: PrivateTraining) -> Scores:
+        temperature = Temperature(training.learner.averaged)
+        return training._ask(lambda *rows: [temperature.excess(*rows)], sensitivity=1.0)
+
+    return _audit_answers(subject.with_one_network(), repetitions, source, ask)
+
+
+def _audit_answers(
+    subject: Subject,
+    repetitions: int,
+    source: np.random.Generator,
+    ask: Callable[[PrivateTraining], Scores],
+) -> Refutes:
+    """Attack steps that release no gradient but what `ask` returns."""
+    subject = subject.with_every_row(repetitions)
+    crowded = subject.with_rows(*_canary(subject))
+    trainings = subject.training(source), crowded.training(source)
+    without, with_canary = (
+        np.array([ask(training) for _ in range(repetitions)]) for training in trainings
+    )
+    return _refutes_by_signals(without, with_canary)
+
+
+def _canary(subject: Subject) -> tuple[Features, Labels]:
+    """Return a row with the worst answer, so that its loss is clipped, too, and surely wrong."""
+    features = np.full((1, subject.shapes[0].features), LOUD, dtype=np.float32)
+    label = subject.models()[0](torch.from_numpy(features)).argmin(1).numpy()
+    return features, label
+
+
+def _refutes_by_signals(without: Signals, with_canary: Signals) -> Refutes:
+    pilot = len(without) // 6  # teaches the attacker what to look at, and is not counted
     weights, threshold = fisher_cut(without[:pilot], with_canary[:pilot])
     return refutes_by_rates(without[pilot:] @ weights, with_canary[pilot:] @ weights, threshold)
 
@@ -297,11 +367,11 @@ def _step_signals(subject: Subject, added: Array, source: np.random.Generator) -
     projections: list[float] = []
 
     def project() -> None:
-        total = float(_gradient(training).numpy() @ added)
+        total = float(_gradient(training.learner).numpy() @ added)
         projections.append(total / plan.max_grad_norm**2)
 
-    _before_each_step(training, project)
-    metrics = [training._step(step) for step in range(plan.steps)]
+    _before_each_step(training.learner, project)
+    metrics = [training._step(0) for _ in range(plan.steps)]
     scale = [[plan.expected_batch_size, 1.0, 1.0, 1.0]]  # the gradient is a mean
     return np.column_stack([projections, metrics]) * scale
 
@@ -313,7 +383,7 @@ def fisher_cut(without: Signals, with_canary: Signals) -> tuple[Scores, float]:
         without, with_canary: (samples, signals).
     """
     means = without.mean(0), with_canary.mean(0)
-    covariance = (np.cov(without.T) + np.cov(with_canary.T)) / 2
+    covariance = np.atleast_2d(np.cov(without.T) + np.cov(with_canary.T)) / 2
     covariance += 1e-6 * np.eye(len(covariance))  # a signal without noise is to weigh most, not 0
     weights = np.linalg.solve(covariance, means[1] - means[0])
     return weights, float((means[0] + means[1]) @ weights / 2)
@@ -325,55 +395,67 @@ def audit_training(subject: Subject, canaries: int, source: np.random.Generator)
     Each canary has an input of its own, so that their gradients hardly overlap.
     """
     present = source.random(canaries) < 0.5
-    features = np.zeros((canaries, canaries + subject.shape.features), dtype=np.float32)
+    wide = subject.with_own_inputs(canaries)
+    features = np.zeros((canaries, wide.shapes[0].features), dtype=np.float32)
     np.fill_diagonal(features, LOUD)
-    labels = np.arange(canaries) % subject.shape.classes
-    crowded = subject.with_own_inputs(canaries).with_rows(features[present], labels[present])
+    labels = np.arange(canaries) % subject.shapes[0].classes
+    crowded = wide.with_rows(features[present], labels[present])
 
-    scores = _training_scores(crowded, torch.from_numpy(labels), source)
+    training = crowded.training(source)
+    spies = [Spy(learner, features, labels) for learner in training.learners]
+    for _ in training.epochs():
+        pass
+    scores = np.sum([spy.scores() for spy in spies], axis=0)
     guesses = 2 * round(GUESSED_SHARE * canaries / 2)
     return refutes_by_guesses(canaries, guesses, count_correct(scores, present, guesses))
 
 
-def _training_scores(crowded: Subject, labels: Tensor, source: np.random.Generator) -> Scores:
-    """Return how much a training looks as if each canary had taken part, (canaries,).
+class Spy:
+    """Adds up the gradients that a candidate releases, of the weights behind all inputs."""
 
-    All released gradients of the weights behind a canary's own input are added up, and projected on
-    the direction in which the canary pulls them.
-    """
-    training = crowded.training(source)
-    first, rest = training.model[0], training.model[1:]
-    assert isinstance(first, nn.Linear)
-    released = torch.zeros_like(first.weight)
+    def __init__(self, learner: Learner, features: Features, labels: Labels):
+        """Watch a candidate for canaries (canaries, features) with labels (canaries,)."""
+        self.model = learner.model
+        self.features, self.labels = torch.from_numpy(features), torch.from_numpy(labels)
+        first = self.model[1]
+        assert isinstance(first, nn.Linear)
+        self.first = first
+        self.released = torch.zeros_like(first.weight)
 
-    def collect() -> None:
-        # The first layer's weights come first in the vector of all.
-        released.add_(_gradient(training)[: first.weight.numel()].view_as(first.weight))
+        def collect() -> None:
+            # The first layer's weights come first in the vector of all.
+            gradient = _gradient(learner)[: first.weight.numel()]
+            self.released.add_(gradient.view_as(first.weight))
 
-    _before_each_step(training, collect)
-    for _ in training.epochs():
-        pass
-    own = slice(len(labels))
-    hidden = (LOUD * first.weight[:, own].T + first.bias).detach().requires_grad_()
-    losses = functional.cross_entropy(rest(hidden), labels, reduction="sum")
-    (pull,) = torch.autograd.grad(losses, hidden)  # (canaries, hidden)
-    return (released[:, own].T * functional.normalize(pull)).sum(1).double().numpy()
+        _before_each_step(learner, collect)
+
+    def scores(self) -> Scores:
+        """Return how much it looks as if each canary had taken part, (canaries,).
+
+        The sum is projected on the direction in which the canary pulls its own input's weights.
+        """
+        hidden = self.first(self.model[0](self.features)).detach().requires_grad_()
+        losses = functional.cross_entropy(self.model[2:](hidden), self.labels, reduction="sum")
+        (pull,) = torch.autograd.grad(losses, hidden)  # (canaries, hidden)
+        own = self.released[:, : len(self.labels)].T
+        scores: Scores = (own * functional.normalize(pull)).sum(1).double().numpy()
+        return scores
 
 
-def _gradient(training: PrivateTraining) -> Tensor:
-    gradient = training.weights.grad
+def _gradient(learner: Learner) -> Tensor:
+    gradient = learner.weights.grad
     assert gradient is not None
     return gradient
 
 
-def _before_each_step(training: PrivateTraining, look: Callable[[], None]) -> None:
+def _before_each_step(learner: Learner, look: Callable[[], None]) -> None:
     """Call `look` whenever the noisy gradient is there and the weights have not moved yet."""
-    training.optimizer.original_optimizer.register_step_pre_hook(lambda *_: look())
+    learner.optimizer.original_optimizer.register_step_pre_hook(lambda *_: look())
 
 
 # --- report --------------------------------------------------------------------------------------
 
-LINE = "{:<48}{:>11}{:>10}{:>12}   {}"
+LINE = "{:<53}{:>11}{:>10}{:>12}   {}"
 HEAD = LINE.format("audit", "claimed ε", "found ε", "confidence", "verdict")
 MEANING = (
     "An attacker who sees every step was handed rows made to stand out, and could not tell whether "
@@ -429,19 +511,21 @@ def findings(subject: Subject, source: np.random.Generator, *, quick: bool) -> I
     if quick:
         return
     one_step = Steps(plan.effective_noise_multiplier, sample_rate=1.0, steps=1)
-    for planted in (False, True):
-        ran = subject.with_noise(FAULT) if planted else subject
-        refutes = audit_step(ran, REPETITIONS, source)
-        yield judge(f"one step, {REPETITIONS} times", one_step, refutes, planted)
+    kinds = {"learns": audit_step, "chooses": audit_choice, "calibrates": audit_calibration}
+    for kind, attack in kinds.items():
+        for planted in (False, True):
+            ran = subject.with_noise(FAULT) if planted else subject
+            refutes = attack(ran, REPETITIONS, source)
+            yield judge(f"a step that {kind}, {REPETITIONS} times", one_step, refutes, planted)
 
 
 def configured_subject() -> Subject:
     """Return the training of a new run by params.yaml on the prepared table."""
     params, table = load_params(), Prepared.open()
     features, labels = table.train
-    settings, plan = settle(params, table, params.train_size or len(labels))
-    shape = architecture(params, table, settings)
-    return Subject(features, labels, shape, plan, params.init_seed)
+    choice, plan = settle(params, table, params.train_size or len(labels))
+    shapes = tuple(architecture(params, table, settings) for settings in choice.candidates)
+    return Subject(features, labels, shapes, plan, params.init_seed)
 
 
 def main() -> None:

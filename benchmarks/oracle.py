@@ -10,36 +10,38 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from torch import nn
 
-from benchmarks.suite import HIDDEN_SIZES, Probabilities, Task
-from stages.model.perceptron import count_weights, predict_probabilities
+from benchmarks.scores import tempered
+from benchmarks.table import Probabilities, Task
+from stages.model.perceptron import Model, count_weights, predict_probabilities
 from stages.tabular.prepared import Features, Side
 from stages.training import auto
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
 from stages.training.noise import random_source
 from stages.training.plan import Plan, make_plan
+from stages.training.schedule import Schedule
 
 METRIC_NOISE_RATIO = 4.0  # as in params.yaml
 
 # The grid: how far clipped gradients can carry the weights (see stages/training/auto.py), and more.
-PATHS = (3.0, 8.0, 20.0, 50.0, 120.0, 280.0, 650.0, 1_500.0)
-CLIPS = (1.5, 3.0, 5.0)
+PATHS = (3.0, 8.0, 20.0, 50.0, 120.0, 280.0, 650.0, 1_500.0, 3_500.0, 8_000.0, 20_000.0, 50_000.0)
+NEAREST_PATHS = 5
+CLIPS = (3.0, 5.0)
 ACTIVATIONS = ("relu", "tanh")
-FEWEST_STEPS = 100
-# The furthest that one step may carry: clip 5 at learning rate 0.5.
-LONGEST_STEP = 2.5
-# Momentum, of which long paths have more, so that they need not more steps.
-MOMENTUM, LONG_MOMENTUM, LONG_PATH = 0.5, 0.8, 200.0
+PIECES = (0, 8)
+LARGEST_LEARNING_RATE = 0.5
+# Momentum, of which long paths have more, so that they need so many steps at most.
+MOMENTA = {0.5: 150, 0.8: 1_000, 0.9: math.inf}
+FEWEST_STEPS = 150
+SMALLEST_BATCH = 1_024
 
-# On tables that train on more rows than this, only so many paths, those nearest to the default's,
-# are tried, and small clips are not.
-LARGE, PATHS_IF_LARGE = 20_000, 4
+# On tables that train on more rows than this, only the larger clip is tried.
+LARGE = 50_000
 
 # Rows of a batch while candidates are compared, at most so many or this share of the table; larger
 # ones would cost time and hardly change who wins.
-SCREENING_BATCH, SCREENING_SHARE = 1_024, 1 / 80
+SCREENING_BATCH, SCREENING_SHARE = 512, 1 / 160
 
 
 @dataclass(frozen=True)
@@ -47,102 +49,117 @@ class Recipe:
     """A way to train.
 
     Attributes:
-        batch_size, steps, learning_rate, momentum, clip, average_decay, activation: as params.yaml
-            has them.
+        candidates: of several settings, a pilot chooses.
+        steps: of the plan.
         is_default: whether `auto` chose them.
     """
 
-    batch_size: int
+    candidates: tuple[auto.Settings, ...]
     steps: int
-    learning_rate: float
-    momentum: float
-    clip: float
-    average_decay: float
-    activation: str
     is_default: bool = False
 
     @property
     def path(self) -> float:
         """How far clipped gradients can carry the weights."""
-        return self.learning_rate * self.steps / (1 - self.momentum) / 2 * self.clip
+        settings = self.candidates[0]
+        rates = settings.learning_rate * Schedule.of(self.steps, len(self.candidates)).full_steps
+        return rates / (1 - settings.momentum) * settings.max_grad_norm
 
     def __str__(self) -> str:
-        name = "default: " if self.is_default else ""
+        first = self.candidates[0]
+        networks = " or ".join(f"{each.activation}/{each.pieces}" for each in self.candidates)
         return (
-            f"{name}path {self.path:.3g}, clip {self.clip:.2g}, {self.steps} × {self.batch_size}, "
-            f"momentum {self.momentum:g}, {self.activation}"
+            f"{networks}, path {self.path:.3g}, clip {first.max_grad_norm:.2g}, {self.steps} × "
+            f"{first.batch_size}, momentum {first.momentum:g}"
         )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        probabilities: of the released model, (test rows, classes).
+        beta: the inverse temperature that it learned.
+        chosen: activation and pieces of its network.
+    """
+
+    probabilities: Probabilities
+    beta: float
+    chosen: str
+
+    @property
+    def uncalibrated(self) -> Probabilities:
+        """The probabilities at temperature 1."""
+        return tempered(self.probabilities, 1 / self.beta)
 
 
 def default_recipe(task: Task) -> Recipe:
     """Return what `auto` chooses for a task's public numbers."""
-    rows = len(task.y)
-    chosen = auto.choose(_public(task))
-    return Recipe(
-        chosen.batch_size,
-        max(1, round(chosen.epochs * rows / chosen.batch_size)),
-        chosen.learning_rate,
-        chosen.momentum,
-        chosen.max_grad_norm,
-        chosen.average_decay,
-        chosen.activation,
-        is_default=True,
-    )
+    candidates = auto.choose(_public(task)).candidates
+    rate = candidates[0].batch_size / len(task.y)
+    return Recipe(candidates, auto.steps_of(candidates[0].epochs, rate), is_default=True)
 
 
 def _public(task: Task) -> auto.PublicNumbers:
-    features = task.x.shape[1]
     return auto.PublicNumbers(
         train_size=len(task.y),
-        features=features,
-        weights=count_weights([features, *HIDDEN_SIZES, task.classes]),
+        features=task.x.shape[1],
+        numbers=len(task.numbers),
+        weights=count_weights(task.widths),
         target_epsilon=task.epsilon,
         target_delta=task.delta,
     )
 
 
-def grid(default: Recipe, rows: int) -> list[Recipe]:
-    """Return what the default competes with on a table of so many training rows."""
-    near = sorted(PATHS, key=lambda path: abs(math.log(path / default.path)))
-    if rows > LARGE:
-        choices = product(near[:PATHS_IF_LARGE], CLIPS[1:], ACTIVATIONS)
-    else:
-        choices = product(PATHS, CLIPS, ACTIVATIONS)
-    return [_recipe(default, rows, *choice) for choice in choices]
+def grid(default: Recipe, task: Task) -> list[Recipe]:
+    """Return what the default competes with."""
+    rows = len(task.y)
+    paths = sorted(PATHS, key=lambda path: abs(math.log(path / default.path)))[:NEAREST_PATHS]
+    clips = CLIPS[-1:] if rows > LARGE else CLIPS
+    pieces = PIECES if task.numbers else PIECES[:1]
+    return [
+        _recipe(default, rows, *choice) for choice in product(paths, clips, ACTIVATIONS, pieces)
+    ]
 
 
-def _recipe(default: Recipe, rows: int, path: float, clip: float, activation: str) -> Recipe:
-    momentum = LONG_MOMENTUM if path > LONG_PATH else MOMENTUM
-    reach = 2 * (1 - momentum) * path  # clip times learning rate times steps
-    steps = max(FEWEST_STEPS, math.ceil(reach / LONGEST_STEP))
+def _recipe(
+    default: Recipe, rows: int, path: float, clip: float, activation: str, pieces: int
+) -> Recipe:
+    momentum, steps = _pace(path / clip)
     # Fewer steps need larger batches for the sampling to add little noise.
-    batch = default.batch_size * max(1.0, math.sqrt(default.steps / steps))
-    return replace(
-        default,
-        batch_size=rows if batch > rows / 2 else round(batch),
-        steps=steps,
-        learning_rate=reach / clip / steps,
+    batch = default.candidates[0].batch_size * math.sqrt(default.steps / steps)
+    batch_size = rows if batch > rows / 2 else max(round(batch), min(SMALLEST_BATCH, rows))
+    settings = replace(
+        default.candidates[0],
+        batch_size=batch_size,
+        epochs=steps * batch_size / rows,
+        learning_rate=path / clip * (1 - momentum) / Schedule.of(steps).full_steps,
         momentum=momentum,
-        clip=clip,
+        max_grad_norm=clip,
         activation=activation,
-        is_default=False,
+        pieces=pieces,
     )
+    return Recipe((settings,), steps)
+
+
+def _pace(reach: float) -> tuple[float, int]:
+    """Return the least momentum with which a path of so many clips takes few steps, and these."""
+    for momentum, most in MOMENTA.items():
+        rates = reach * (1 - momentum) / LARGEST_LEARNING_RATE
+        steps = max(FEWEST_STEPS, math.ceil(rates / (Schedule.of(1_000).full_steps / 1_000)))
+        if steps <= most:
+            break
+    return momentum, steps
 
 
 def plan_of(recipe: Recipe, task: Task) -> Plan:
     """Return the plan whose noise is just enough for the task's ε."""
-    return make_plan(_public(task), _settings(recipe, len(task.y)), METRIC_NOISE_RATIO)
-
-
-def _settings(recipe: Recipe, rows: int) -> auto.Settings:
-    return auto.Settings(
-        batch_size=recipe.batch_size,
-        epochs=recipe.steps * recipe.batch_size / rows,
-        learning_rate=recipe.learning_rate,
-        momentum=recipe.momentum,
-        max_grad_norm=recipe.clip,
-        average_decay=recipe.average_decay,
-        activation=recipe.activation,
+    return make_plan(
+        _public(task),
+        recipe.candidates[0],
+        METRIC_NOISE_RATIO,
+        candidates=len(recipe.candidates),
     )
 
 
@@ -152,7 +169,8 @@ def rough_plan(recipe: Recipe, known: Plan) -> Plan:
     Noise follows from the known plan's by σ ∝ share · √steps, which is exact for full batches. A
     large batch is replaced by a smaller one with the same noise in an averaged step.
     """
-    share = recipe.batch_size / known.train_size
+    settings = recipe.candidates[0]
+    share = settings.batch_size / known.train_size
     smaller = min(share, max(SCREENING_BATCH / known.train_size, SCREENING_SHARE))
     noise = known.noise_multiplier * math.sqrt(recipe.steps / known.steps)
     noise *= smaller / known.sample_rate
@@ -163,30 +181,39 @@ def rough_plan(recipe: Recipe, known: Plan) -> Plan:
         expected_batch_size=smaller * known.train_size,
         noise_multiplier=noise,
         metric_noise_multiplier=noise * METRIC_NOISE_RATIO,
-        max_grad_norm=recipe.clip,
+        max_grad_norm=settings.max_grad_norm,
+        candidates=len(recipe.candidates),
     )
 
 
-def train(task: Task, recipe: Recipe, plan: Plan, noise: int | None = None) -> Probabilities:
-    """Train as the pipeline does; return the test rows' class probabilities.
+def train(task: Task, recipe: Recipe, plan: Plan, noise: int | None = None) -> Trained:
+    """Train as the pipeline does.
 
     `noise` is the noise's seed where it is not to be the task's.
     """
     training = PrivateTraining(
-        task.network(recipe.activation),
+        [
+            (task.network(settings.activation, settings.pieces), settings)
+            for settings in recipe.candidates
+        ],
         Side(task.x, task.y),
         plan,
-        _settings(recipe, len(task.y)),
         random_source(task.seed if noise is None else noise),
     )
     for _ in training.epochs():
         pass
-    return predict(training.average, task.x_test)
+    beta = training.temperature.beta
+    settings = training.learner.settings
+    return Trained(
+        predict(as_arrays(training.average).sharpened(beta), task.x_test),
+        beta,
+        f"{settings.activation}/{settings.pieces}",
+    )
 
 
-def predict(network: nn.Sequential, features: Features) -> Probabilities:
-    """Return a network's class probabilities."""
-    return np.concatenate(list(predict_probabilities(as_arrays(network), features)))
+def predict(model: Model, features: Features) -> Probabilities:
+    """Return a model's class probabilities."""
+    return np.concatenate(list(predict_probabilities(model, features)))
 
 
 def best(

@@ -76,13 +76,10 @@ def ours(features: Features, labels: Labels, batch_size: int) -> Step:
         max_grad_norm=MAX_GRAD_NORM,
         average_decay=AVERAGE_DECAY,
         activation="relu",
+        pieces=0,
     )
     training = PrivateTraining(
-        network(features),
-        Side(features, labels),
-        plan,
-        settings,
-        random_source(None),
+        [(network(features), settings)], Side(features, labels), plan, random_source(None)
     )
     return lambda: training._step(0)
 

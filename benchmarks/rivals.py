@@ -20,10 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 from benchmarks.oracle import predict
-from benchmarks.suite import Probabilities, Task
+from benchmarks.table import Probabilities, Task
 from stages.training.calibration import calibrate
-from stages.training.dp_sgd import as_vector
 from stages.training.gradients import ClippedSumFunction
+from stages.training.learner import as_vector
 from stages.training.network import as_arrays
 from stages.training.noise import poisson_batch, random_source
 
@@ -35,9 +35,11 @@ NOTEBOOK_CLIP = 1.0
 # On large tables its batches grow, since 64 rows at a time would take an hour.
 NOTEBOOK_STEPS_AN_EPOCH = 80
 
-PLAIN_STEPS, PLAIN_STEPS_A_LOOK = 1_500, 25
+# Of the network without privacy: steps, of which large tables have more, up to ten epochs of them.
+PLAIN_STEPS, MOST_PLAIN_STEPS, PLAIN_EPOCHS = 1_500, 10_000, 10
+PLAIN_STEPS_A_LOOK = 25
 PLAIN_BATCH = 256
-HELD_OUT = 0.2
+HELD_OUT, MOST_HELD_OUT = 0.2, 20_000
 
 # Of the environment that the Makefile makes for diffprivlib.
 DIFFPRIVLIB_PYTHON = Path(".venv-diffprivlib/bin/python")
@@ -65,7 +67,7 @@ def notebook(task: Task) -> Probabilities:
         noisy = (gradient + noise * source.standard_normal(len(weights))) / batch
         weights.grad = torch.from_numpy(noisy.astype(np.float32))
         optimizer.step()
-    return predict(network, task.x_test)
+    return predict(as_arrays(network), task.x_test)
 
 
 @cache
@@ -145,22 +147,24 @@ def _of_all_classes(model: LogisticRegression, task: Task) -> Probabilities:
 def perceptron(task: Task) -> Probabilities:
     """The project's network by plain PyTorch: Adam, stopped where held-out rows like it best."""
     network, source = task.network(), np.random.default_rng(task.seed)
-    held = torch.from_numpy(source.random(len(task.y)) < HELD_OUT)
+    rows = len(task.y)
+    held = torch.from_numpy(source.random(rows) < min(HELD_OUT, MOST_HELD_OUT / rows))
     x, y = torch.from_numpy(task.x), torch.from_numpy(task.y)
     (x, y), (x_held, y_held) = (x[~held], y[~held]), (x[held], y[held])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     least, kept = math.inf, network
-    for step in range(PLAIN_STEPS):
+    steps = max(PLAIN_STEPS, min(MOST_PLAIN_STEPS, PLAIN_EPOCHS * rows // PLAIN_BATCH))
+    for step in range(steps):
         if step % PLAIN_STEPS_A_LOOK == 0:
             with torch.no_grad():
                 loss = float(functional.cross_entropy(network(x_held), y_held))
             if loss < least:
                 least, kept = loss, copy.deepcopy(network)
-        rows = torch.from_numpy(source.integers(len(y), size=min(len(y), PLAIN_BATCH)))
+        batch = torch.from_numpy(source.integers(len(y), size=min(len(y), PLAIN_BATCH)))
         optimizer.zero_grad()
-        functional.cross_entropy(network(x[rows]), y[rows]).backward()
+        functional.cross_entropy(network(x[batch]), y[batch]).backward()
         optimizer.step()
-    return predict(kept, task.x_test)
+    return predict(as_arrays(kept), task.x_test)
 
 
 PRIVATE: dict[str, Rival] = {

@@ -2,7 +2,7 @@
 
 `make bench-utility`, or `QUICK=1` for a few small tables. Every cell is a table at an ε. Results go
 to `benchmarks/utility.csv` as they come, and a run that was interrupted goes on where the file
-ends; then `benchmarks/UTILITY.md` and `benchmarks/utility.png` are written. A quick run starts anew
+ends; then `benchmarks/UTILITY.md` and its two pictures are written. A quick run starts anew
 and writes to `benchmarks/quick/`. `WORKERS=2` uses two processes and changes no result.
 
 Every figure is exact, over simulated runs (the noise has a known seed), so nothing here is private
@@ -14,16 +14,16 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -37,29 +37,37 @@ from benchmarks.oracle import (
     rough_plan,
     train,
 )
+from benchmarks.real import SMOKER
 from benchmarks.rivals import NOT_PRIVATE, PRIVATE, Rival
-from benchmarks.suite import SMOKER, TABLES, Probabilities, Table, Task
-from stages.tabular.prepared import Labels
+from benchmarks.scores import Scores
+from benchmarks.suite import TABLES
+from benchmarks.table import Probabilities, Table, Task
 from stages.training.plan import Plan
+
+Fitted = TypeVar("Fitted")
 
 QUICK = os.environ.get("QUICK") == "1"
 WORKERS = int(os.environ.get("WORKERS", "1"))
 FOLDER = Path("benchmarks/quick" if QUICK else "benchmarks")
 
-QUICK_TABLES = ("sample", "wine", "linear 500×5", "rings 1,200×6", "blobs 1,000×16, 8 classes")
+QUICK_TABLES = ("sample", "breast cancer", "linear 500×5", "rings 1,200×6", "xor 4,000×10")
 NAMES = QUICK_TABLES if QUICK else tuple(TABLES)
-EPSILONS = (0.25, 1.0, 3.5) if QUICK else (0.1, 0.25, 0.5, 1.0, 2.0, 3.5, 8.0)
+EPSILONS = (0.25, 1.0, 3.5)
 
-REPEATS = 4 if QUICK else 20
+REPEATS = 3 if QUICK else 8
 # On the sample: the distance from a rule of one column is smaller than a few splits show.
-SAMPLE_REPEATS = 8 if QUICK else 40
-# Of what takes long: everything on a table of so many rows, and these methods on every table.
-HUGE, HUGE_REPEATS = 100_000, 5
-SLOW, SLOW_REPEATS = {"notebook", "DP-EBM", *NOT_PRIVATE}, 3
+SAMPLE_REPEATS = 6 if QUICK else 40
+# Of other people's methods.
+RIVAL_REPEATS = 2 if QUICK else 3
+# On tables with more training rows: repeats of ours, of others; beyond the last, no oracle, whose
+# search would take an hour.
+LARGE, LARGE_REPEATS, LARGE_RIVAL_REPEATS = 50_000, 2, 1
+HUGE = 500_000
 
 # How the oracle is chosen: the best so many are scored so often. Where fewer than so many rows
 # train, one split tells little, and all is scored twice as often.
-HALVING = [(20, 1), (4, 2), (2, 2)] if QUICK else [(49, 1), (8, 2), (2, 3)]
+HALVING = [(12, 1), (3, 2)] if QUICK else [(41, 1), (6, 2), (2, 2)]
+LARGE_HALVING = [(21, 1), (3, 1)]
 SMALL = 600
 # Splits that nothing is reported on.
 SCREENING_SEED = 1_000
@@ -89,22 +97,28 @@ class Result(Job):
     """One fit, one line of the file.
 
     Attributes:
+        rows: training rows.
         method: name of what was fitted.
         repeat: number of the split and of the seeds.
-        accuracy, log_loss, roc_auc: on the test rows; AUC is NaN for more than two classes.
+        accuracy, log_loss, best_log_loss, calibration_error, roc_auc: `Scores` on the test rows.
         majority: accuracy of always predicting the training side's most frequent class.
         seconds: of the fit and the predictions.
         setting: of the project's own training.
+        chosen: activation and pieces of the network that it ended with.
     """
 
+    rows: int
     method: str
     repeat: int
     accuracy: float
     log_loss: float
+    best_log_loss: float
+    calibration_error: float
     roc_auc: float
     majority: float
     seconds: float
     setting: str = ""
+    chosen: str = ""
 
 
 def main() -> None:
@@ -120,7 +134,7 @@ def main() -> None:
 
 
 def _jobs() -> Iterator[Job]:
-    for table in NAMES:
+    for table in reversed(NAMES):  # the largest come first, so that no process ends alone
         yield Job(table, math.inf, "ceilings")
         for epsilon in EPSILONS:
             yield Job(table, epsilon, "ours")
@@ -170,24 +184,31 @@ def _carry_out(job: Job) -> list[Result]:
 
 
 def _default_and_oracle(job: Job) -> Iterator[Result]:
-    default = default_recipe(_task(job, 0))
-    plan = plan_of(default, _task(job, 0))
-    results = list(_trained(job, "default", default, plan, _repeats(job, "default")))
+    task = _task(job, 0)
+    default = default_recipe(task)
+    plan = plan_of(default, task)
+    results = list(_trained(job, "default", default, plan))
     yield from results
+    if plan.train_size > HUGE:
+        return
     winner = _oracle(job, default, plan)
     if winner.is_default:
         yield from (
-            replace(result, method="oracle") for result in results[: _repeats(job, "oracle")]
+            replace(result, method="oracle") for result in results if result.method == "default"
         )
     else:
-        plan = plan_of(winner, _task(job, 0))
-        yield from _trained(job, "oracle", winner, plan, _repeats(job, "oracle"))
+        yield from _trained(job, "oracle", winner, plan_of(winner, task))
 
 
-def _trained(job: Job, method: str, recipe: Recipe, plan: Plan, repeats: int) -> Iterator[Result]:
-    for repeat in range(repeats):
-        result = _fitted(job, method, repeat, partial(train, recipe=recipe, plan=plan))
-        yield replace(result, setting=str(recipe))
+def _trained(job: Job, method: str, recipe: Recipe, plan: Plan) -> Iterator[Result]:
+    """Yield the results of the recipe and, of the default, what it would be at temperature 1."""
+    for repeat in range(_repeats(job)):
+        task = _task(job, repeat)
+        trained, seconds = _timed(partial(train, task, recipe, plan))
+        result = _result(job, method, repeat, trained.probabilities, seconds)
+        yield replace(result, setting=str(recipe), chosen=trained.chosen)
+        if method == "default":
+            yield _result(job, "temperature 1", repeat, trained.uncalibrated, seconds)
 
 
 def _oracle(job: Job, default: Recipe, plan: Plan) -> Recipe:
@@ -195,27 +216,29 @@ def _oracle(job: Job, default: Recipe, plan: Plan) -> Recipe:
     rows = plan.train_size
 
     def score(recipe: Recipe, repeat: int) -> float:
-        rough = partial(train, recipe=recipe, plan=rough_plan(recipe, plan))
-        result = _fitted(job, "screening", SCREENING_SEED + repeat, rough)
+        task = _task(job, SCREENING_SEED + repeat)
+        trained = train(task, recipe, rough_plan(recipe, plan))
+        result = _result(job, "screening", SCREENING_SEED + repeat, trained.probabilities, 0.0)
         return result.accuracy - WEIGHT_OF_LOG_LOSS * result.log_loss
 
-    others = grid(default, rows)
+    others = grid(default, _task(job, 0))
+    halving = LARGE_HALVING if rows > LARGE else HALVING
     if QUICK:
-        others = random.Random(0).sample(others, HALVING[0][0] - 1)
+        others = random.Random(0).sample(others, halving[0][0] - 1)
     times = 2 if rows < SMALL else 1
-    return best([default, *others], score, [(stay, times * repeats) for stay, repeats in HALVING])
+    return best([default, *others], score, [(stay, times * repeats) for stay, repeats in halving])
 
 
 def _rivals(job: Job) -> Iterator[Result]:
     for method, rival in PRIVATE.items():
         if method == "DP-EBM" and _table(job.table).classes > 2:
             continue
-        yield from _measured(job, method, rival)
+        yield from _measured(job, method, rival, _rival_repeats(job))
 
 
 def _ceilings(job: Job) -> Iterator[Result]:
     for method, rival in NOT_PRIVATE.items():
-        yield from _measured(job, method, rival)
+        yield from _measured(job, method, rival, _rival_repeats(job))
 
 
 def _rule(job: Job) -> Iterator[Result]:
@@ -224,8 +247,7 @@ def _rule(job: Job) -> Iterator[Result]:
     def smokes(task: Task) -> Probabilities:
         return np.eye(2)[(task.x_test[:, SMOKER] > 0).astype(int)]
 
-    for repeat in range(SAMPLE_REPEATS):
-        yield _fitted(job, "smoker", repeat, smokes)
+    yield from _measured(job, "smoker", smokes, SAMPLE_REPEATS)
 
 
 def _noise(job: Job) -> Iterator[Result]:
@@ -233,24 +255,26 @@ def _noise(job: Job) -> Iterator[Result]:
     task = _task(job, 0)
     recipe = default_recipe(task)
     plan = plan_of(recipe, task)
-    for seed in range(REPEATS):
-        result = _fitted(
-            job, "noise alone", 0, partial(train, recipe=recipe, plan=plan, noise=seed)
-        )
-        yield replace(result, repeat=seed, setting=str(recipe))
+    for seed in range(2 * REPEATS):
+        trained, seconds = _timed(partial(train, task, recipe, plan, noise=seed))
+        result = _result(job, "noise alone", 0, trained.probabilities, seconds)
+        yield replace(result, repeat=seed, setting=str(recipe), chosen=trained.chosen)
 
 
-def _measured(job: Job, method: str, rival: Rival) -> Iterator[Result]:
-    for repeat in range(_repeats(job, method)):
-        yield _fitted(job, method, repeat, rival)
+def _measured(job: Job, method: str, rival: Rival, repeats: int) -> Iterator[Result]:
+    for repeat in range(repeats):
+        probabilities, seconds = _timed(partial(rival, _task(job, repeat)))
+        yield _result(job, method, repeat, probabilities, seconds)
 
 
-def _repeats(job: Job, method: str) -> int:
-    if method in SLOW:
-        return SLOW_REPEATS
-    if len(_table(job.table).labels) > HUGE:
-        return min(HUGE_REPEATS, REPEATS)
+def _repeats(job: Job) -> int:
+    if _table(job.table).train_size > LARGE:
+        return LARGE_REPEATS
     return SAMPLE_REPEATS if job.table == "sample" else REPEATS
+
+
+def _rival_repeats(job: Job) -> int:
+    return LARGE_RIVAL_REPEATS if _table(job.table).train_size > LARGE else RIVAL_REPEATS
 
 
 # --- one fit -------------------------------------------------------------------------------------
@@ -264,32 +288,29 @@ def _table(name: str) -> Table:
 def _task(job: Job, seed: int) -> Task:
     table = _table(job.table)
     x, y, x_test, _ = table.split(seed)
-    return Task(x, y, x_test, table.classes, job.epsilon, min(1e-5, 0.1 / len(y)), seed)
+    delta = min(1e-5, 0.1 / len(y))
+    return Task(x, y, x_test, table.classes, table.numbers, job.epsilon, delta, seed)
 
 
-def _fitted(job: Job, method: str, repeat: int, rival: Rival) -> Result:
-    table = _table(job.table)
-    task, truth = _task(job, repeat), table.split(repeat)[3]
+def _timed(fit: Callable[[], Fitted]) -> tuple[Fitted, float]:
     start = time.perf_counter()
-    probabilities = rival(task)
-    seconds = time.perf_counter() - start
-    every = np.arange(table.classes)
+    fitted = fit()
+    return fitted, time.perf_counter() - start
+
+
+def _result(
+    job: Job, method: str, repeat: int, probabilities: Probabilities, seconds: float
+) -> Result:
+    _, y, _, truth = _table(job.table).split(repeat)
     return Result(
         **asdict(job),
+        **asdict(Scores.of(truth, probabilities)),
+        rows=len(y),
         method=method,
         repeat=repeat,
-        accuracy=float(np.mean(probabilities.argmax(axis=1) == truth)),
-        log_loss=float(log_loss(truth, probabilities, labels=every)),
-        roc_auc=_roc_auc(truth, probabilities),
-        majority=float(np.mean(truth == np.bincount(task.y).argmax())),
+        majority=float(np.mean(truth == np.bincount(y).argmax())),
         seconds=round(seconds, 3),
     )
-
-
-def _roc_auc(truth: Labels, probabilities: Probabilities) -> float:
-    if probabilities.shape[1] > 2:
-        return math.nan
-    return float(roc_auc_score(truth, probabilities[:, 1]))
 
 
 if __name__ == "__main__":

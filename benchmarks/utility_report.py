@@ -1,61 +1,58 @@
-"""What the results of `benchmarks.utility` say: `UTILITY.md` and `utility.png`."""
+"""What the results of `benchmarks.utility` say: `UTILITY.md`, and its pictures beside it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
+from benchmarks import utility_pictures
 from benchmarks.machine import machine
 from benchmarks.suite import FITTED, UNSEEN
-from stages.reporting.figures import BLUE, GREY, ORANGE, STYLE
+from benchmarks.utility_figures import (
+    CEILINGS,
+    PRIVATE,
+    above_best_temperature,
+    cell_means,
+    differences,
+    share_kept,
+    share_not_below,
+)
 
-PEERS = ("diffprivlib LR", "diffprivlib RF", "DP-EBM")
-PRIVATE = ("default", "oracle", "notebook", *PEERS)
-CEILINGS = ("LR, no privacy", "MLP, no privacy", "boosting, no privacy")
+RIVALS = ("diffprivlib LR", "diffprivlib RF", "DP-EBM", "notebook")
 
-# More of Okabe & Ito's palette; markers tell apart what colours do not.
-LOOKS = {
-    "default": (BLUE, "o", "-"),
-    "oracle": ("black", "", "--"),
-    "notebook": (ORANGE, "s", "-"),
-    "diffprivlib LR": ("#009E73", "^", "-"),
-    "diffprivlib RF": ("#CC79A7", "v", "-"),
-    "DP-EBM": ("#E69F00", "D", "-"),
-    "LR, no privacy": (GREY, "", ":"),
-    "MLP, no privacy": (GREY, "", "--"),
-    "boosting, no privacy": (GREY, "", "-."),
-}
-LABELS = {
-    "default": "this project, auto",
-    "oracle": "this project, best of the grid",
-    "notebook": "the usual notebook's settings",
-}
-COLUMNS = 4
+# Tables that count as large, and as huge, by their training rows.
+LARGE, HUGE = 100_000, 1_000_000
 
 NOTES = """\
 A cell is a table at an ε; δ = min(1e-5, 0.1 / training rows). Each repeat has another split and
 other noise, the same for all methods; differences are between equal splits. All methods know the
 same public bounds and nothing else. {repeats}
 
-- **default**: `auto`, by the pipeline's own code. **oracle**: the most accurate of the default and
-  48 other settings (path 3, 8, 20, 50, 120, 280, 650, 1,500 × clip 1.5, 3, 5 × relu, tanh;
-  momentum 0.5, on paths above 200 0.8), ignoring what that choice would cost in privacy; found by
-  successive halving (all once, 8 of them twice more, 2 of them three times more; twice as often
-  where fewer than 600 rows train) on other splits, and then run anew. Where more than 20,000 rows
-  train, four paths and the clips 3 and 5 are tried. To choose, batches have at most 1,024 rows or
-  an 80th of the table, at the same noise in an averaged step.
+- **default**: `auto`, by the pipeline's own code. **temperature 1**: the same runs, had their
+  probabilities not been calibrated.
+- **oracle**: the most accurate of the default and 40 other settings (the five nearest to the
+  default's path of 3, 8, 20, 50, 120, 280, 650, 1,500, 3,500, 8,000, 20,000 and 50,000 × clip 3, 5
+  × relu, tanh × numbers as they are or in 8 pieces; momentum 0.5 to 0.9 by the path), calibrated as
+  the default is, ignoring what that choice would cost in privacy; found by successive halving (all
+  once, 6 of them twice more, 2 of them two times more; twice as often where fewer than 600 rows
+  train) on other splits, and then run anew. Where more than 50,000 rows train, only clip 5 is tried
+  (all once, 3 of them once more), and at 1,000,000 rows there is no oracle. To choose, batches have
+  at most 512 rows or a 160th of the table, at the same noise in an averaged step.
 - **notebook**: Adam at 1e-3, clip 1, 25 epochs, batches of 64 rows or of an 80th if that is more
   (64 would take an hour on the largest table), on the same public features, with the same
   network.
 - **diffprivlib** 0.6.6 runs beside scikit-learn 1.6.1, since it cannot with this project's; its
   guarantee has δ = 0. **DP-EBM** (interpret) can do two classes only and has no cells with more.
+- Where more than 50,000 rows train, the project runs twice, and whatever else once.
+- **Log loss above the best temperature**: less that of the same probabilities with their
+  logarithms scaled by the factor that is best on the test rows, and normalised. **Calibration
+  error**: expected calibration error, 15 bins of equal width of the largest probability; on few
+  test rows honest probabilities have some, too (about 0.05 on 300).
+- **Share kept**: (accuracy − majority) / (accuracy of the best model without privacy − majority),
+  in cells where that model is a point above the majority.
 - Generated tables of fewer than 16,000 rows are tested on 4,000 further rows instead of a fifth,
   which sharpens the figures. No better than the majority: mean accuracy not above always
   predicting the training side's most frequent class; better: above it by more than two standard
@@ -64,9 +61,10 @@ same public bounds and nothing else. {repeats}
 
 
 def write(frame: pd.DataFrame, folder: Path) -> None:
-    """Write the report and its picture into `folder`."""
+    """Write the report and its pictures into `folder`."""
     (folder / "UTILITY.md").write_text("\n".join(_report(frame)) + "\n", "utf-8")
-    _picture(frame).savefig(folder / "utility.png", dpi=80)
+    utility_pictures.accuracy_and_loss(frame).savefig(folder / "utility.png", dpi=80)
+    utility_pictures.calibration(frame).savefig(folder / "calibration.png", dpi=80)
 
 
 # --- the report ----------------------------------------------------------------------------------
@@ -78,8 +76,11 @@ def _report(frame: pd.DataFrame) -> Iterator[str]:
     yield NOTES.format(repeats=_repeats(frame))
     yield "![accuracy and log loss against ε](utility.png)\n"
     yield from _targets(frame)
+    yield "## Calibration\n"
+    yield "![log loss before and after calibration](calibration.png)\n"
     for group, names in (("Unseen by the rule", UNSEEN), ("Used to fit the rule", FITTED)):
-        yield from _group(group, frame[frame.table.isin(names)])
+        if frame.table.isin(names).any():
+            yield from _group(group, frame[frame.table.isin(names)])
     yield from _sample(frame)
     yield "## Every cell\n"
     yield (
@@ -102,33 +103,72 @@ def _repeats(frame: pd.DataFrame) -> str:
 
 
 def _targets(frame: pd.DataFrame) -> Iterator[str]:
-    unseen = frame[frame.table.isin(UNSEEN)]
-    beside_oracle = _differences(unseen, "oracle")
     yield "## Targets\n"
     yield "| | target | measured | |"
     yield "| --- | --- | --- | --- |"
-    yield _target("unseen: default − oracle, median", -0.005, beside_oracle.median())
-    yield _target("unseen: default − oracle, worst cell", -0.03, beside_oracle.min())
-    for peer in PEERS:
-        share = _share_not_below(_differences(unseen, peer))
-        yield _target(f"unseen: share of cells with default ≥ {peer}", 0.9, share)
-    hopeless = len(_hopeless(frame))
+    yield from _targets_of_sample(frame)
+    unseen = frame[frame.table.isin(UNSEEN)]
+    if len(unseen):  # a quick run may have none
+        yield from _targets_of_calibration(unseen)
+        yield from _targets_of_accuracy(unseen)
+    yield from _targets_of_large_tables(frame)
     yield _target(
         "cells where the default is no better than the majority, but a private method is",
         0,
-        hopeless,
+        len(_hopeless(frame)),
         most=True,
     )
-    beside_smoker = _beside_smoker(frame)
-    for epsilon, difference in beside_smoker.items():
-        limit = -0.0005 if epsilon >= 0.5 else -0.002 if epsilon >= 0.25 else -0.03
+    yield ""
+
+
+def _targets_of_sample(frame: pd.DataFrame) -> Iterator[str]:
+    sample = frame[(frame.table == "sample") & (frame.method == "default")]
+    loss = sample.groupby("epsilon").log_loss.mean()
+    for epsilon, limit in ((1.0, 0.285), (3.5, 0.27)):
+        yield _target(f"sample: log loss, ε = {epsilon:g}", limit, loss[epsilon], most=True)
+    for epsilon, difference in _beside_smoker(frame).items():
+        limit = -0.0001 if epsilon >= 0.5 else -0.002
         yield _target(f"sample: accuracy − rule “smoker” at ε = {epsilon:g}", limit, difference)
     noise = frame[frame.method == "noise alone"].accuracy.std()
     yield _target("sample: sd of accuracy by noise alone, ε = 1", 0.002, noise, most=True)
-    at_one = frame[(frame.table == "sample") & (frame.epsilon == 1) & (frame.method == "default")]
-    yield _target("sample: log loss, ε = 1", 0.28, at_one.log_loss.mean(), most=True)
-    yield _target("sample: ROC AUC, ε = 1", 0.885, at_one.roc_auc.mean())
-    yield ""
+
+
+def _targets_of_calibration(unseen: pd.DataFrame) -> Iterator[str]:
+    above = above_best_temperature(unseen, "default")
+    what = "unseen: log loss − that of the best temperature"
+    yield _target(f"{what}, median cell", 0.003, above.median(), most=True)
+    yield _target(f"{what}, worst cell ({_place(above.idxmax())})", 0.03, above.max(), most=True)
+    error = cell_means(unseen[(unseen.epsilon >= 1) & (unseen.rows >= 1_000)], "default")
+    what = "unseen: expected calibration error, ε ≥ 1, ≥ 1,000 rows, median cell"
+    yield _target(what, 0.02, error.calibration_error.median(), most=True)
+
+
+def _targets_of_accuracy(unseen: pd.DataFrame) -> Iterator[str]:
+    beside = differences(unseen, "oracle")
+    yield _target("unseen: accuracy − oracle’s, median cell", -0.003, beside.median())
+    what = f"unseen: accuracy − oracle’s, worst cell ({_place(beside.idxmin())})"
+    yield _target(what, -0.03, beside.min())
+    for rival in RIVALS:
+        share = share_not_below(differences(unseen, rival))
+        yield _target(f"unseen: share of cells with default ≥ {rival}", 0.95, share)
+    kept = share_kept(unseen).groupby("epsilon").median()
+    for epsilon, limit in ((1.0, 0.9), (3.5, 0.95)):
+        what = f"unseen: share of the way to the best non-private model kept, ε = {epsilon:g}"
+        yield _target(f"{what}, median cell", limit, kept[epsilon])
+
+
+def _targets_of_large_tables(frame: pd.DataFrame) -> Iterator[str]:
+    large = frame[frame.rows >= LARGE]
+    for epsilon, limit in ((3.5, -0.01), (1.0, -0.03)):
+        at_epsilon = large[(large.epsilon == epsilon) | np.isinf(large.epsilon)]
+        for table, difference in differences(at_epsilon, CEILINGS[1]).droplevel(1).items():
+            yield _target(f"{table}: accuracy − MLP’s, ε = {epsilon:g}", limit, difference)
+    default = large[large.method == "default"]
+    huge = default.rows >= HUGE
+    for size, runs, limit in (("10^5", default[~huge], 60), ("10^6", default[huge], 300)):
+        if len(runs):
+            what = f"seconds of a training at {size} rows, on one core, slowest"
+            yield _target(what, limit, runs.seconds.max(), most=True)
 
 
 def _target(what: str, limit: float, value: float, *, most: bool = False) -> str:
@@ -140,17 +180,8 @@ def _met(met: bool) -> str:
     return "met" if met else "**missed**"
 
 
-def _differences(frame: pd.DataFrame, other: str) -> pd.Series:
-    """Return the default's accuracy less another's in each cell, between equal splits."""
-    wide = frame[frame.method.isin(["default", other])].pivot_table(
-        index=["table", "epsilon", "repeat"], columns="method", values="accuracy"
-    )
-    difference = (wide["default"] - wide[other]).dropna()
-    return difference.groupby(level=["table", "epsilon"]).mean()
-
-
-def _share_not_below(difference: pd.Series) -> float:
-    return float((difference > -1e-9).mean())  # equal figures may differ by rounding
+def _place(cell: tuple[str, float]) -> str:
+    return f"{cell[0]}, ε = {cell[1]:g}"
 
 
 def _hopeless(frame: pd.DataFrame) -> list[tuple[str, float, str]]:
@@ -171,14 +202,31 @@ def _hopeless(frame: pd.DataFrame) -> list[tuple[str, float, str]]:
 def _group(group: str, frame: pd.DataFrame) -> Iterator[str]:
     cells = len(frame[frame.method == "default"].groupby(["table", "epsilon"]))
     yield f"## {group}: {frame.table.nunique()} tables, {cells} cells\n"
-    yield "| default − | cells | median | worst | in | share of cells ≥ 0 |"
+    yield "| accuracy of default − | cells | median | worst | in | share of cells ≥ 0 |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    for other in PRIVATE[1:]:
-        difference = _differences(frame, other)
-        table, epsilon = difference.idxmin()
+    for other in (*PRIVATE[1:], *CEILINGS):
+        difference = differences(frame, other)
+        if len(difference):
+            yield (
+                f"| {other} | {len(difference)} | {difference.median():+.4f} "
+                f"| {difference.min():+.4f} | {_place(difference.idxmin())} "
+                f"| {share_not_below(difference):.0%} |"
+            )
+    yield (
+        "\n| ε | log loss above the best temperature: median | worst | in | before: median "
+        "| calibration error: median | share kept: median | worst |"
+    )
+    yield "| --- |" + " --- |" * 7
+    kept = share_kept(frame)
+    for epsilon, here in frame[np.isfinite(frame.epsilon)].groupby("epsilon"):
+        above = above_best_temperature(here, "default")
+        before = above_best_temperature(here, "temperature 1")
+        error = cell_means(here, "default").calibration_error
+        share = kept[kept.index.get_level_values("epsilon") == epsilon]
         yield (
-            f"| {other} | {len(difference)} | {difference.median():+.4f} | {difference.min():+.4f} "
-            f"| {table}, ε = {epsilon:g} | {_share_not_below(difference):.0%} |"
+            f"| {epsilon:g} | {above.median():.4f} | {above.max():.4f} | {above.idxmax()[0]} "
+            f"| {before.median():.4f} | {error.median():.4f} "
+            f"| {share.median():.0%} | {share.min():.0%} |"
         )
     yield "\nNo better than the majority, although a private method is:\n"
     hopeless = _hopeless(frame)
@@ -215,18 +263,27 @@ def _cells(name: str, frame: pd.DataFrame) -> Iterator[str]:
     yield f"### {name}\n"
     yield f"Majority {majority:.1f}; {'; '.join(ceilings)}.\n"
     yield (
-        f"| ε | {' | '.join(PRIVATE)} | log loss: default | oracle | AUC: default "
-        "| setting of the default | of the oracle |"
+        f"| ε | {' | '.join(PRIVATE)} | log loss: default | at temperature 1 | at the best "
+        "| oracle | calibration error | AUC: default | setting of the default "
+        "| ended with | setting of the oracle |"
     )
-    yield "| --- |" + " --- |" * (len(PRIVATE) + 5)
+    yield "| --- |" + " --- |" * (len(PRIVATE) + 9)
     for epsilon, cell in frame[np.isfinite(frame.epsilon)].groupby("epsilon"):
-        means = cell.groupby("method")[["log_loss", "roc_auc"]].mean()
+        means = cell.groupby("method")[
+            ["log_loss", "best_log_loss", "calibration_error", "roc_auc"]
+        ].mean()
+        default = means.loc["default"]
+        loss = means.log_loss
         settings = cell.groupby("method").setting.first()
+        chosen = cell[cell.method == "default"].chosen.value_counts()
         yield (
             f"| {epsilon:g} | {' | '.join(_percent(cell, method) for method in PRIVATE)} "
-            f"| {means.log_loss['default']:.3f} | {means.log_loss['oracle']:.3f} "
-            f"| {_or_dash(means.roc_auc['default'])} "
-            f"| {settings['default'].removeprefix('default: ')} | {settings['oracle']} |"
+            f"| {default.log_loss:.3f} | {loss['temperature 1']:.3f} "
+            f"| {default.best_log_loss:.3f} | {_or_dash(loss.get('oracle', math.nan))} "
+            f"| {default.calibration_error:.3f} | {_or_dash(default.roc_auc)} "
+            f"| {settings['default']} "
+            f"| {', '.join(f'{which} {times}×' for which, times in chosen.items())} "
+            f"| {settings.get('oracle', '–')} |"
         )
     yield ""
 
@@ -237,95 +294,6 @@ def _or_dash(value: float) -> str:
 
 def _percent(frame: pd.DataFrame, method: str) -> str:
     accuracy = 100 * frame[frame.method == method].accuracy
-    return f"{accuracy.mean():.1f} ± {accuracy.sem():.1f}" if len(accuracy) else "–"
-
-
-# --- the picture ---------------------------------------------------------------------------------
-
-
-def _picture(frame: pd.DataFrame) -> Figure:
-    """Accuracy and, below it, log loss against ε: a pair of small plots for each table."""
-    slots = [*_filled_up(FITTED, frame), *_filled_up(UNSEEN, frame)]
-    rows = len(slots) // COLUMNS
-    with mpl.rc_context({**STYLE, "font.size": 15}):
-        figure = Figure(figsize=(6 * COLUMNS, 8 * rows + 2))
-        axes = figure.subplots(2 * rows, COLUMNS, squeeze=False)
-    for number, name in enumerate(slots):
-        row, column = divmod(number, COLUMNS)
-        pair = axes[2 * row, column], axes[2 * row + 1, column]
-        if name:
-            _pair(*pair, name, frame[frame.table == name])
-        else:
-            for empty in pair:
-                empty.set_axis_off()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        title=_finding(frame) + "\n",
-        title_fontproperties={"weight": "bold", "size": 22},
-        alignment="left",
-        loc="outside upper left",
-        ncols=COLUMNS,
-        frameon=False,
-        fontsize=18,
-    )
-    return figure
-
-
-def _filled_up(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
-    present = [name for name in names if (frame.table == name).any()]
-    return present + [""] * (-len(present) % COLUMNS)
-
-
-def _finding(frame: pd.DataFrame) -> str:
-    unseen = _differences(frame[frame.table.isin(UNSEEN)], "oracle")
-    close = (unseen >= -0.01).mean()
-    return (
-        f"Untuned, the default is within a point of the best of the grid in {close:.0%} of cells "
-        "that the rule was not fitted on"
-    )
-
-
-def _pair(accuracy: Axes, loss: Axes, name: str, frame: pd.DataFrame) -> None:
-    group = "unseen" if name in UNSEEN else "fitted"
-    behind = max(0.0, -100 * _differences(frame, "oracle").min())
-    accuracy.set_title(
-        f"{group} · {name}\nat worst {behind:.1f} points below the grid’s best",
-        loc="left",
-        weight="bold",
-        fontsize=15,
-    )
-    means = frame.groupby(["method", "epsilon"])[["accuracy", "log_loss"]].mean()
-    _curves(accuracy, 100 * means.accuracy)
-    majority = 100 * frame.majority.mean()
-    accuracy.axhline(majority, color="#BBBBBB", linewidth=5, zorder=0, label="always the majority")
-    accuracy.set(ylabel="accuracy (%)")
-    _curves(loss, means.log_loss)
-    ours = means.log_loss[["default", "oracle"]]
-    loss.set(ylabel="log loss (worse is cut off)", xlabel="ε", ylim=(0, 1.3 * ours.max()))
-
-
-def _curves(axes: Axes, means: pd.Series) -> None:
-    for method, (colour, marker, line) in LOOKS.items():
-        if method not in means.index.get_level_values("method"):
-            continue
-        curve = means[method]
-        label = LABELS.get(method, method)
-        if method in CEILINGS:
-            axes.axhline(curve.iloc[0], color=colour, linestyle=line, linewidth=1.5, label=label)
-        else:
-            axes.plot(
-                curve.index,
-                curve,
-                color=colour,
-                marker=marker,
-                linestyle=line,
-                linewidth=3.5 if method == "default" else 2,
-                zorder=3 if method in ("default", "oracle") else 2,
-                label=label,
-            )
-    ticks = sorted(epsilon for epsilon in means.index.unique("epsilon") if math.isfinite(epsilon))
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
+    if len(accuracy) > 1:
+        return f"{accuracy.mean():.1f} ± {accuracy.sem():.1f}"
+    return f"{accuracy.mean():.1f}" if len(accuracy) else "–"

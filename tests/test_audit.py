@@ -26,8 +26,10 @@ from benchmarks.audit import (
     upper_rate,
 )
 from stages.errors import BrokenGuaranteeError, UserError
+from stages.model.inputs import AS_THEY_ARE, Pieces
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
+from stages.training.dp_sgd import PrivateTraining
 from stages.training.gradients import ClippedSumFunction
 from stages.training.noise import random_source
 from stages.training.plan import Plan
@@ -185,17 +187,23 @@ def subject():
     plan = Plan(
         train_size=30,
         sample_rate=1.0,
-        steps=2,
+        steps=12,
         expected_batch_size=30.0,
-        noise_multiplier=1.7,
-        metric_noise_multiplier=8.5,
+        noise_multiplier=4.2,
+        metric_noise_multiplier=21.0,
         max_grad_norm=2.0,
         delta=DELTA,
+        candidates=2,
     )
+    assert plan.schedule.scoring
+    assert plan.schedule.calibration
     return Subject(
         features=source.uniform(-1, 1, (31, 4)).astype(np.float32),
         labels=source.integers(0, 2, 31),
-        shape=Architecture(features=4, classes=2, hidden_sizes=[], activation="relu"),
+        shapes=tuple(
+            Architecture(4, 2, hidden_sizes=[], activation="relu", inputs=inputs)
+            for inputs in (AS_THEY_ARE, Pieces(numbers=(0, 2), count=3))
+        ),
         plan=plan,
         init_seed=0,
     )
@@ -225,9 +233,9 @@ class HalfNoise(np.random.Generator):
 
 def test_the_right_noise_keeps_its_claim_and_half_of_it_does_not(run_audit, capsys):
     run_audit()
-    lines = capsys.readouterr().out.splitlines()[1:5]
-    assert ["within the claim" in line for line in lines] == [True, False, True, False]
-    assert ["fault noticed" in line for line in lines] == [False, True, False, True]
+    lines = capsys.readouterr().out.splitlines()[1:9]
+    assert ["within the claim" in line for line in lines] == 4 * [True, False]
+    assert ["fault noticed" in line for line in lines] == 4 * [False, True]
 
 
 def test_an_engine_with_half_the_noise_is_an_error(run_audit, capsys):
@@ -259,3 +267,16 @@ def test_curves_without_noise_are_noticed(subject):
 def refutes_the_claim_of(subject, refutes):
     one_step = Steps(subject.plan.effective_noise_multiplier, sample_rate=1.0, steps=1)
     return refutes(trade_off(one_step))
+
+
+@pytest.mark.parametrize("attack", [audit.audit_choice, audit.audit_calibration])
+def test_answers_with_too_little_noise_are_noticed(subject, monkeypatch, attack):
+    # Right claims are refuted in 1 of 20 audits at most; the seed is fixed.
+    assert not refutes_the_claim_of(subject, attack(subject, 300, random_source(7)))
+    ask = PrivateTraining._ask
+    monkeypatch.setattr(
+        PrivateTraining,
+        "_ask",
+        lambda training, question, sensitivity: ask(training, question, 0.3 * sensitivity),
+    )
+    assert refutes_the_claim_of(subject, attack(subject, 300, random_source(7)))
