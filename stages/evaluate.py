@@ -15,11 +15,10 @@ from stages.evaluation.counting import count
 from stages.evaluation.output import exact, no_promise, promise_of, released
 from stages.evaluation.release import CountRelease
 from stages.files import write_text
-from stages.model.files import load_model
+from stages.model.files import CLASSIFIER, load_model
 from stages.params import load_params
 from stages.tabular.prepared import Prepared
 
-CLASSIFIER = Path("models/classifier")
 # How often the model has been evaluated by now, by which the plot stage knows that it was again.
 EVALUATIONS = Path("models/evaluations.txt")
 

@@ -14,6 +14,7 @@ import yaml
 from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
+from stages.model.classifier import load
 from stages.model.files import CONTENTS, SUMS
 from stages.reporting.bundle import publish, without_commits
 from stages.reporting.drawings import PICTURES
@@ -21,11 +22,13 @@ from stages.reporting.run import Run
 from stages.reporting.statement import checksum_of, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
 from stages.reporting.verify import hashes_of, parameters_of, verify
-from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from tests.conftest import ROOT, commit_all, copy_project, reseal
 
-TABLES = ("attack", "confusion", "privacy_utility", "roc", "subgroups", "test_counts", "training")
+TABLES = (
+    *("attack", "confusion", "effects", "privacy_utility", "roc", "subgroups", "test_counts"),
+    "training",
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +189,7 @@ def forge(bundle, name, change):
 def seal(bundle):
     """Write the statement anew, as it follows from the files that are there."""
     before = load_statement(bundle / "statement.yaml")
-    schema = Schema.load(bundle / "model/schema.json")
-    run = Run.read(bundle, schema, parameters_of(before))
+    run = Run.read(bundle, load(bundle / "model"), parameters_of(before))
     published = date.fromisoformat(before["deployment"]["basic"]["publication_date"])
     statement = make_statement(run, published=published, files=hashes_of(bundle))
     (bundle / "statement.yaml").write_text(to_yaml(statement))
@@ -234,6 +236,16 @@ def test_a_headline_that_does_not_follow_from_its_evidence_is_caught(bundle):
     change_json(bundle / "metrics/evaluate.json", lambda content: content.update(test_accuracy=1.0))
     seal(bundle)
     with pytest.raises(UserError, match=r"evaluate\.json does not begin with what follows"):
+        verify(bundle)
+
+
+def test_effects_of_another_model_are_caught(bundle):
+    path = bundle / "plots/effects.csv"
+    rows = path.read_text()
+    place = rows.index(",0.")
+    path.write_text(f"{rows[:place]},0.5{rows[place + 4 :]}")
+    seal(bundle)
+    with pytest.raises(UserError, match=r"effects\.csv does not follow from the model"):
         verify(bundle)
 
 

@@ -37,6 +37,7 @@ VARIABLES = {
 }
 
 SIDE = 4.9  # inches, of one drawing
+ACROSS = 3  # drawings in a line of a picture
 
 STYLE: Any = {
     "font.size": 12,
@@ -64,12 +65,13 @@ Drawing = Callable[[Axes], None]
 
 
 def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
-    """Return the drawings side by side, each `width` inches wide and nearly as high."""
+    """Return the drawings, three to a line, each `width` inches wide and nearly as high."""
+    across = min(len(drawings), ACROSS)
+    lines = -(-len(drawings) // ACROSS)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * len(drawings), max(SIDE, width) - 0.3))
-        axes = figure.subplots(1, len(drawings), squeeze=False)
-        for draw, own in zip(drawings, axes[0], strict=True):
-            draw(own)
+        figure = Figure(figsize=(width * across, lines * (max(SIDE, width) - 0.3)))
+        for place, draw in enumerate(drawings, start=1):
+            draw(figure.add_subplot(lines, across, place))
     figure.draw_without_rendering()  # which finds room for everything, once for all savings
     figure.set_layout_engine("none")
     return figure

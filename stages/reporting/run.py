@@ -15,6 +15,7 @@ from stages.evaluation.release import CountRelease
 from stages.evaluation.result import EvaluateResult
 from stages.evaluation.tables import table_of
 from stages.files import read_csv
+from stages.model.classifier import Classifier
 from stages.privacy.attack import Profile, profile_of_counts, profile_of_promise
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Positive, from_json
 from stages.tabular.schema import Schema
@@ -42,7 +43,7 @@ class Run:
 
     Attributes:
         train, test: its metrics.
-        schema: what its table was declared to hold.
+        classifier: its model, with the schema that declares its table.
         parameters: what it was asked to do.
         epochs: the training curves.
         table: (classes, classes, BINS) test rows by label, prediction and bin.
@@ -52,7 +53,7 @@ class Run:
 
     train: TrainResult
     test: EvaluateResult
-    schema: Schema
+    classifier: Classifier
     parameters: Parameters
     epochs: Epochs
     table: Table
@@ -60,7 +61,7 @@ class Run:
     attack: Sequence[Mapping[str, float]]
 
     @classmethod
-    def read(cls, folder: Path, schema: Schema, parameters: Parameters) -> "Run":
+    def read(cls, folder: Path, classifier: Classifier, parameters: Parameters) -> "Run":
         """Read the run whose metrics and plots are in `folder`.
 
         Raises:
@@ -73,7 +74,12 @@ class Run:
         )
         table, _ = table_of(counts)
         curves, attack_curve = from_csv(epochs), from_csv(attack)
-        return cls(train, test, schema, parameters, curves, table, groups, attack_curve)
+        return cls(train, test, classifier, parameters, curves, table, groups, attack_curve)
+
+    @property
+    def schema(self) -> Schema:
+        """What its table was declared to hold."""
+        return self.classifier.schema
 
     @property
     def no_guarantee(self) -> str | None:

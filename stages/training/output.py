@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from stages.books.booking import Booking
 from stages.files import whole_folder, write_csv
-from stages.model.files import save_model
+from stages.model.files import CLASSIFIER, save_model
 from stages.params import Params
 from stages.privacy.attack import Profile, curve_rows, figures_of
 from stages.privacy.events import Steps, to_json
@@ -25,7 +25,7 @@ from stages.training.network import as_arrays
 from stages.training.past import Past, lineage
 from stages.training.result import Promise, TrainResult
 
-CLASSIFIER, CHECKPOINT = Path("models/classifier"), Path("models/checkpoint")
+CHECKPOINT = Path("models/checkpoint")
 
 # What the mechanism and its accounting are made of.
 LIBRARIES = ("torch", "opacus", "dp-accounting", "opendp", "numpy", "randomgen")

@@ -31,6 +31,7 @@ from stages.errors import BrokenGuaranteeError, UserError
 from stages.evaluation import output
 from stages.evaluation.metrics import all_metrics
 from stages.evaluation.release import CountRelease
+from stages.model.files import CLASSIFIER
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
 from stages.privacy.history import adaptive_epsilon
@@ -1051,7 +1052,7 @@ def two_releases(folder, monkeypatch, name):
     lay_out(folder, SAMPLE, evaluation_epsilon=0.5)
     monkeypatch.chdir(folder)
     preprocess.main()
-    save_fixed_model(evaluate.CLASSIFIER)
+    save_fixed_model(CLASSIFIER)
     tables = []
     for _ in range(2):
         evaluate.main()

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from stages.evaluation.result import EvaluateResult
+from stages.model.classifier import Classifier, load
 from stages.reporting.drawings import PICTURES
 from stages.reporting.page import page
 from stages.reporting.run import Run
 from stages.reporting.statement import load_statement, make_statement
 from stages.reporting.templates import fill
 from stages.reporting.verify import parameters_of
-from stages.tabular.schema import Schema
 from stages.training.result import TrainResult
 
 # WCAG 2.2: 4.5 for text (1.4.3), 3 for lines and marks of a picture (1.4.11).
@@ -289,11 +289,11 @@ NASTY = [
 def report_that_says(released, text):
     """Return statement and page of the run, with a text as name and description of a column."""
     statement = load_statement(released / "plots/statement.yaml")
-    schema = Schema.load(next((released / "data").glob("*.schema.json")))
-    first, *others = schema.fields
+    model = load(released / "models/classifier")
+    first, *others = model.schema.fields
     planted = first.model_copy(update={"name": text, "description": text})
-    schema = schema.model_copy(update={"fields": (planted, *others)})
-    run = Run.read(released, schema, parameters_of(statement))
+    schema = model.schema.model_copy(update={"fields": (planted, *others)})
+    run = Run.read(released, Classifier(model.model, schema), parameters_of(statement))
     statement = make_statement(run)
     markdown = fill("report.md", run=run, statement=statement, plots="")
     return statement, page(markdown, dict.fromkeys(PICTURES, ()))
@@ -319,7 +319,7 @@ def test_a_simulation_says_so_at_the_top_and_across_every_figure(simulated):
     html = (simulated / "plots/report.html").read_text()
     page = Elements(html)
     assert page.named("p")[0].text == "Not private, not for publication: simulation_seed is set."
-    assert len(page.named("svg")) == 6
+    assert len(page.named("svg")) == 15  # 7 of released figures, one per column and one of a pair
     for picture in page.named("svg"):
         assert "NOT PRIVATE" in picture.text
     assert "makes no promise" in page.named("p")[1].text

@@ -136,6 +136,14 @@ class Feature(ReadField):
     def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
         """Return (rows, columns) float32 of a column from `read`, each row by itself."""
 
+    @abstractmethod
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        """Return cells, as from `read`, at `shares` (0 to 1) of the way through the domain."""
+
+    @abstractmethod
+    def grid(self, most: int) -> pa.Array:
+        """Return every cell there can be, or `most` of a range, in order and what misses last."""
+
 
 class Label(ReadField):
     """The column that the model predicts."""

@@ -1,6 +1,6 @@
 """Texts of a known vocabulary: as a feature, and as a label whose values are the classes."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,17 @@ class CategoryFeature(Feature, _Category):
         if len(self.levels) == 2:
             of_level = np.array([[-1], [1]], np.float32)
         return of_level.take(column.indices.to_numpy(), axis=0)
+
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        """Each text of the vocabulary has an equal part of the way."""
+        texts = len(self.vocabulary)
+        return self._cells(np.minimum(shares * texts, texts - 1))
+
+    def grid(self, most: int) -> pa.Array:
+        return self._cells(np.arange(len(self.levels)))
+
+    def _cells(self, codes: npt.NDArray[Any]) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(self.levels))
 
     def reading(self) -> list[object]:
         """With `other`, which texts are the others belongs to it."""

@@ -98,6 +98,19 @@ class NumberFeature(Feature, _Number):
         missing = pc.is_null(column).to_numpy(zero_copy_only=False)[:, np.newaxis]
         return np.hstack([np.where(missing, np.float32(0), number), missing], dtype=np.float32)
 
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        """Evenly on the scale on which the model sees the number."""
+        low, high = self.constraints.minimum, self.constraints.maximum
+        numbers = low + shares * (high - low)
+        if self.transform == "log":
+            numbers = low + np.expm1(shares * np.log1p(high - low))
+        return pa.array(np.rint(numbers) if self.type == "integer" else numbers)
+
+    def grid(self, most: int) -> pa.Array:
+        numbers = pc.unique(self.spread(np.linspace(0, 1, most)))
+        missing = pa.nulls(1 if self.missing == "midpoint" else 0, pa.float64())
+        return pa.concat_arrays([numbers, missing])
+
     def describe(self) -> str:
         scale = ", by its logarithm" if self.transform else ""
         limits = f"{self.constraints.minimum:g} to {self.constraints.maximum:g}"
