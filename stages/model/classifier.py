@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.errors import UserError
+from stages.model.conventions import TrainedClassifier
 from stages.model.effects import Effects, find_effects
 from stages.model.files import GET_ANOTHER, load_model
 from stages.model.perceptron import Model, predict_probabilities
-from stages.tabular.encode import encode
+from stages.tabular.encode import encode, labels
 from stages.tabular.reader import Source, read_batches
 from stages.tabular.schema import Schema
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A trained model, in scikit-learn's shape.
+class Classifier(TrainedClassifier):
+    """A trained model, which scikit-learn takes for a classifier of its own.
 
     A frame is a pandas or polars DataFrame, a pyarrow Table, or a dictionary of columns. What
     takes one raises a UserError if a column is missing or unknown, or a cell does not fit.
@@ -41,8 +42,39 @@ class Classifier:
 
     @property
     def classes_(self) -> npt.NDArray[np.str_]:
-        """Names of the classes, in the order of the columns of `predict_proba`."""
+        """Names of the classes, in the order of the columns of `predict_proba`.
+
+        That is the schema's order: of two, the second is the one that is looked for. scikit-learn's
+        functions that see no classifier (`roc_auc_score`, `log_loss`) sort names instead, so give
+        them `labels == classes_[1]`.
+        """
         return np.array(self.schema.class_names)
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.str_]:
+        """Names of the columns that a frame needs."""
+        return np.array([feature.name for feature in self.schema.features])
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many these are."""
+        return len(self.schema.features)
+
+    def labels(self, frame: Any) -> npt.NDArray[np.str_]:
+        """Return the true class (rows,) of each row, for a frame that has the label's column.
+
+        Raises:
+            UserError: a row has no label, or one without which training leaves it out.
+        """
+        table = _table(frame)
+        codes = [labels(batch, self.schema) for batch in read_batches(table, self.schema)]
+        known = sum(map(len, codes))
+        if known != table.num_rows:
+            raise UserError(
+                f"the table: {table.num_rows - known} of {table.num_rows} rows miss what the "
+                "schema says to drop rows without. Leave these out."
+            )
+        return self.classes_[np.concatenate(codes)]
 
     def predict_proba(self, frame: Any) -> npt.NDArray[np.float64]:
         """Return the probabilities (rows, classes)."""
