@@ -219,9 +219,9 @@ def test_every_parameter_belongs_to_a_stage():
 @pytest.mark.parametrize(
     ("stage", "heavy"),
     [
-        ("preprocess", {"torch", "opacus", "matplotlib", "sklearn"}),
-        ("evaluate", {"torch", "opacus", "dp_accounting", "matplotlib", "sklearn"}),
-        ("plot", {"torch", "opacus", "dp_accounting", "sklearn"}),
+        ("preprocess", {"torch", "opacus", "matplotlib", "sklearn", "onnx"}),
+        ("evaluate", {"torch", "opacus", "dp_accounting", "matplotlib", "sklearn", "onnx"}),
+        ("plot", {"torch", "opacus", "dp_accounting", "sklearn", "onnx"}),
     ],
 )
 def test_a_stage_does_not_import_what_it_does_not_need(stage, heavy):

@@ -13,12 +13,13 @@ from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
 from stages.model.classifier import load
 from stages.model.files import CLASSIFIER
+from stages.model.portable import to_onnx
 from stages.params import load_params
 from stages.reporting.report import write_report
 from stages.reporting.run import Run
 from stages.reporting.statement import FILE_NAME, Statement, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
-from stages.reporting.verify import TABLES, hashes_of, mixtures, parameters_of, verify
+from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, mixtures, parameters_of, verify
 from stages.tabular.leaks import leaks
 from stages.training.monitors import MONITORS
 from stages.training.result import TrainResult
@@ -140,7 +141,12 @@ def _fill(folder: Path, run: Run) -> Statement:
     today = datetime.now(UTC).date()
     statement = make_statement(run, published=today)
     write_report(run, statement, folder, folder / "plots")
-    write_text(folder / "README.md", fill("model_card.md", run=run, statement=statement))
+    model = run.classifier
+    (folder / MODEL_ONNX).write_bytes(to_onnx(model.model, model.schema))
+    front, card = (
+        fill(f"model_card.{kind}", run=run, statement=statement) for kind in ("yaml", "md")
+    )
+    write_text(folder / "README.md", f"---\n{front}---\n{card}")
     statement = make_statement(run, published=today, files=hashes_of(folder))
     write_text(folder / FILE_NAME, to_yaml(statement))
     return statement

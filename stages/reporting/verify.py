@@ -17,6 +17,7 @@ from stages.explain import mistakes
 from stages.files import read_csv, read_json
 from stages.model.classifier import load
 from stages.model.files import CONTENTS, SUMS, load_model
+from stages.model.portable import differences
 from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.renyi import epsilon_renyi
@@ -41,6 +42,8 @@ ROUNDED_TABLE = 1e-3
 # More mechanisms than any run of this pipeline releases.
 MOST_EVENTS = 64
 
+MODEL_ONNX = "model.onnx"
+
 # What a bundle holds, by its place there: the released tables, and all but the statement, which
 # tells the hashes of these.
 TABLES = ("plots/attack.csv", "plots/subgroups.csv", "plots/test_counts.csv", "plots/training.csv")
@@ -50,7 +53,7 @@ EXPECTED = (
     *TABLES,
     *(f"plots/{name}.csv" for name in ("confusion", "effects", "privacy_utility", "roc")),
     *(f"plots/{name}" for name in PICTURES),
-    *("README.md", "report.html", "report.md"),
+    *("README.md", "report.html", "report.md", MODEL_ONNX),
 )
 
 
@@ -151,7 +154,10 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
         if read_json(folder / result.path) != result.content:
             yield f"{result.path} does not begin with what follows from its evidence"
     yield from mixtures(run, folder / "model")
-    effects = run.classifier.learned.rows(run.classes)
+    model = run.classifier
+    for part in differences((folder / MODEL_ONNX).read_bytes(), model.model, model.schema):
+        yield f"{MODEL_ONNX}: `{part}` does not follow from model/"
+    effects = model.learned.rows(run.classes)
     if not _agree(read_csv(folder / "plots/effects.csv"), [*effects]):
         yield "plots/effects.csv does not follow from the model"
     published = date.fromisoformat(statement["deployment"]["basic"]["publication_date"])

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stages.tabular.graph import Graph
 from stages.tabular.prepared import About
 from stages.tabular.schema import Schema
 
@@ -28,6 +29,28 @@ def encode(batch: pa.RecordBatch, schema: Schema) -> npt.NDArray[np.float32]:
         for first, second in schema.interactions
     ]
     return np.hstack([*blocks.values(), *products], dtype=np.float32)
+
+
+def write_down(graph: Graph, schema: Schema) -> str:
+    """Write down what `encode` does of the raw columns, which become the inputs of `graph`.
+
+    Returns:
+        Name of the encoded columns (rows, features) float32; a row with a cell that the schema does
+        not allow has NaN in it.
+    """
+    blocks = {
+        feature.name: feature.write_down(graph, schema.missing_values)
+        for feature in schema.features
+    }
+    widths = {feature.name: len(feature.columns) for feature in schema.features}
+    products = []
+    for first, second in schema.interactions:
+        down = graph.call("Unsqueeze", blocks[first], graph.constant("axis 2", [2], np.int64))
+        across = graph.call("Unsqueeze", blocks[second], graph.constant("axis 1", [1], np.int64))
+        size = widths[first] * widths[second]
+        shape = graph.constant(f"{size} columns", [-1, size], np.int64)
+        products.append(graph.call("Reshape", graph.call("Mul", down, across), shape))
+    return graph.call("Concat", *blocks.values(), *products, axis=1)
 
 
 def labels(batch: pa.RecordBatch, schema: Schema) -> npt.NDArray[np.int64]:

@@ -12,6 +12,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from stages.explain import quoted
+from stages.tabular.graph import Graph
 
 # What a missing cell is called where it is a level or a column of its own.
 MISSING = "(missing)"
@@ -135,6 +136,17 @@ class Feature(ReadField):
     @abstractmethod
     def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
         """Return (rows, columns) float32 of a column from `read`, each row by itself."""
+
+    @abstractmethod
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        """Write down what `read` and `encode` do of a column, which `graph` takes as an input.
+
+        A cell of a numeric column is missing where it is NaN, of a text where it is one of the
+        missing values or empty.
+
+        Returns:
+            Name of the encoded columns (rows, columns) float32; NaN where `read` refuses the cell.
+        """
 
     @abstractmethod
     def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:

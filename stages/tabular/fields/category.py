@@ -1,5 +1,6 @@
 """Texts of a known vocabulary: as a feature, and as a label whose values are the classes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from stages.tabular.fields.base import (
     Label,
     ReadField,
 )
+from stages.tabular.graph import Graph
 
 # What a text beyond the vocabulary is called where it is a level of its own.
 OTHER = "(other)"
@@ -121,10 +123,32 @@ class CategoryFeature(Feature, _Category):
         return pc.if_else(cells.is_null(), pa.scalar(missing, pa.int32()), codes)
 
     def encode(self, column: pa.Array) -> npt.NDArray[np.float32]:
-        of_level = np.eye(len(self.levels), dtype=np.float32)
+        return self._encoded_levels().take(column.indices.to_numpy(), axis=0)
+
+    def _encoded_levels(self) -> npt.NDArray[np.float32]:
         if len(self.levels) == 2:
-            of_level = np.array([[-1], [1]], np.float32)
-        return of_level.take(column.indices.to_numpy(), axis=0)
+            return np.array([[-1], [1]], np.float32)
+        return np.eye(len(self.levels), dtype=np.float32)
+
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        """Look up the row of a table, of which the last is of what is refused."""
+        texts, rows = self.vocabulary, self._encoded_levels()
+        refused = len(rows)
+        missing = len(self.levels) - 1 if self.missing == "category" else refused
+        absent = [*dict.fromkeys(["", *missing_values])]
+        row = graph.call(
+            "LabelEncoder",
+            graph.column(self.name, str),
+            domain="ai.onnx.ml",
+            keys_strings=[*texts, *absent],
+            values_int64s=[*range(len(texts)), *[missing] * len(absent)],
+            default_int64=len(texts) if self.other else refused,
+        )
+        table = np.vstack([rows, np.full_like(rows[:1], np.nan)])
+        encoded = graph.call(
+            "Gather", graph.constant(f"{self.name}: levels", table, np.float32), row
+        )
+        return graph.call("Squeeze", encoded, graph.constant("axis 1", [1], np.int64))
 
     def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
         """Each text of the vocabulary has an equal part of the way."""

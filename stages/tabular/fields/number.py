@@ -1,6 +1,7 @@
 """Numbers: as a feature, and as a label that a threshold cuts in two."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from stages.tabular.fields.base import (
     Number,
     ReadField,
 )
+from stages.tabular.graph import Graph
 
 
 class Bounds(Declared):
@@ -97,6 +99,34 @@ class NumberFeature(Feature, _Number):
             return number
         missing = pc.is_null(column).to_numpy(zero_copy_only=False)[:, np.newaxis]
         return np.hstack([np.where(missing, np.float32(0), number), missing], dtype=np.float32)
+
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        """In double precision, as numpy does it."""
+        cells = graph.column(self.name, float)
+        low = graph.constant(f"{self.name}: minimum", self.constraints.minimum)
+        high = graph.constant(f"{self.name}: maximum", self.constraints.maximum)
+        one, two = graph.constant("one", 1.0), graph.constant("two", 2.0)
+        way, whole = (
+            graph.call("Sub", end, low) for end in (graph.call("Clip", cells, low, high), high)
+        )
+        if self.transform == "log":
+            way, whole = (graph.call("Log", graph.call("Add", one, x)) for x in (way, whole))
+        share = graph.call("Div", way, whole)
+        number = graph.call("Sub", graph.call("Mul", two, share), one)
+
+        missing, refused = graph.call("IsNaN", cells), graph.call("IsInf", cells)
+        if self.type == "integer":
+            parts = graph.call("Not", graph.call("Equal", cells, graph.call("Round", cells)))
+            refused = graph.call("Or", refused, parts)  # a missing one also has parts
+        if self.missing == "midpoint":
+            middle = graph.constant("zero", 0.0)
+            there = graph.call("Where", refused, graph.constant("NaN", np.nan), number)
+            number = graph.call("Where", missing, middle, there)
+            columns = [graph.call("Cast", column, to="float") for column in (number, missing)]
+            return graph.call("Concat", *columns, axis=1)
+        refused = graph.call("Or", refused, missing)
+        number = graph.call("Where", refused, graph.constant("NaN", np.nan), number)
+        return graph.call("Cast", number, to="float")
 
     def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
         """Evenly on the scale on which the model sees the number."""
