@@ -89,7 +89,7 @@ def group_rows(
         for name, values in moved.items()
     }
     return [
-        {"column": column, "group": level}
+        {"column": column, "group": level, "name": f"{column}: {level}" if level else column}
         | {
             key: round(float(value[number]), 4)
             for name in figures

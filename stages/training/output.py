@@ -19,7 +19,7 @@ from stages.privacy.renyi import epsilon_of_curve, renyi_curve
 from stages.tabular.prepared import Prepared
 from stages.training.accounting import Spent, epsilon_curve, privacy_profile
 from stages.training.checkpoint import Checkpoint, state_of
-from stages.training.curves import Epoch, Epochs, ending
+from stages.training.curves import Epoch, Epochs, ending, with_means
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
 from stages.training.past import Past, lineage
@@ -95,7 +95,7 @@ class Trained:
             Checkpoint(self.booking.run, self.history, rows, about, state, result.releases).save(
                 folder
             )
-        write_csv("plots/training.csv", rows)
+        write_csv("plots/training.csv", with_means(rows))
         write_csv("plots/attack.csv", curve_rows(profile))
         result.write()
         return result

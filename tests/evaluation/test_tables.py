@@ -98,6 +98,7 @@ def test_group_rows_have_the_figures_of_each_group_and_their_noise():
     assert here == {
         "column": "ward",
         "group": "a",
+        "name": "ward: a",
         "rows": 12,
         "rows_interval": 0,
         "accuracy": 0.75,
@@ -105,6 +106,8 @@ def test_group_rows_have_the_figures_of_each_group_and_their_noise():
         "recall": 0.75,
         "recall_interval": 0,
     }
+    (everyone,) = group_rows("everyone", [""], groups[:1])
+    assert everyone["name"] == "everyone"
     assert (empty["rows"], empty["accuracy"]) == (0, 0)
     assert (empty["rows_interval"], empty["accuracy_interval"]) == (2, 1)
     assert [row["rows_interval"] for row in group_rows("ward", ["a", "b"], groups)] == [0, 0]

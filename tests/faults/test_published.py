@@ -99,6 +99,9 @@ REGISTRY = {
     "plots/training.csv: accuracy": TRAINING,
     "plots/training.csv: accuracy_noise": TRAINING,
     "plots/training.csv: accuracy_noise_shared": TRAINING,
+    "plots/training.csv: *_smoothed": TRAINING,
+    "plots/training.csv: *_low": TRAINING,
+    "plots/training.csv: *_high": TRAINING,
     "plots/training.csv: epsilon": ACCOUNTANTS,
     "plots/training.png": TRAINING,
     # What the model does on a public grid.
@@ -158,6 +161,7 @@ REGISTRY = {
     "plots/test_counts.csv: rows": COUNTS,
     "plots/subgroups.csv: column": PARAMETER,
     "plots/subgroups.csv: group": PARAMETER,
+    "plots/subgroups.csv: name": PARAMETER,
     "plots/subgroups.csv: rows": COUNTS,
     "plots/subgroups.csv: accuracy": AFTER_COUNTS,
     "plots/subgroups.csv: recall": AFTER_COUNTS,

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from PIL import Image
 
 from stages.evaluation.result import EvaluateResult
 from stages.model.classifier import Classifier, load
@@ -144,6 +145,13 @@ def html(released):
 
 def test_the_page_stands_alone_and_can_be_read(html):
     assert faults(html) == []
+
+
+def test_no_picture_is_wider_than_the_page_of_dvc_plots_diff(released):
+    # A screen of 1,280 points, less the borders that DVC draws.
+    sizes = {name: Image.open(released / "plots" / name).size for name in PICTURES}
+    assert {name: width for name, (width, _) in sizes.items() if width > 1250} == {}
+    assert sizes["training.png"][0] > 1200  # as large as that allows
 
 
 def test_the_contrast_is_the_standards():
