@@ -2,7 +2,8 @@
 
 Prints a Markdown table of the workspace and of each revision: test accuracy and log loss, each ±
 its privacy noise; the base rate, which is the accuracy of guessing the largest class; ε of all that
-the run publishes; and ε of all runs on the table by then. `dvc plots diff` overlays the same points
+the run publishes; and ε of all runs on the table by then. Runs on another table or label have a
+table of their own. `dvc plots diff` overlays the same points
 in a browser. In a notebook,
 
     from stages.compare import runs
@@ -15,7 +16,15 @@ from pathlib import Path
 
 from stages.commands import new_parser, run
 from stages.evaluation.result import EvaluateResult
-from stages.reporting.comparison import WORKSPACE, draw, result_at, runs, table
+from stages.reporting.comparison import (
+    by_subject,
+    draw,
+    refuse_other_pictures,
+    result_at,
+    runs,
+    table,
+)
+from stages.versions import WORKSPACE
 
 __all__ = ["runs"]
 
@@ -36,11 +45,17 @@ def main() -> None:
         "--picture", type=Path, metavar="FILE.png", help="draw accuracy against ε into this file"
     )
     arguments = parser.parse_args()
-    tests = {name: result_at(EvaluateResult, name) for name in (WORKSPACE, *arguments.revisions)}
-    print("\n".join(table(tests)))
-    print("\nreport: plots/report.html")
     if arguments.picture:
-        draw(tests, arguments.picture)
+        refuse_other_pictures(arguments.picture)
+    tests = {name: result_at(EvaluateResult, name) for name in (WORKSPACE, *arguments.revisions)}
+    groups = by_subject(tests)
+    for subject, alike in groups.items():
+        if len(groups) > 1:
+            print(f"{subject}\n")
+        print("\n".join(table(alike)), end="\n\n")
+    print("report: plots/report.html")
+    if arguments.picture:
+        draw(groups, arguments.picture)
 
 
 if __name__ == "__main__":
