@@ -11,12 +11,14 @@ whenever it is made of the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stages.model.inputs import BEND_SCALE, Pieces, lines
 from stages.model.perceptron import Model
 from stages.tabular.encode import write_down
 from stages.tabular.graph import Graph, Node
@@ -74,7 +76,7 @@ def _network(graph: Graph, model: Model, features: str, classes: list[str]) -> t
     axis = graph.constant("axis 1", [1], np.int64)
     unknown = graph.call("Cast", graph.call("IsNaN", features), to="float")
     refused = graph.call("Cast", graph.call("ReduceMax", unknown, axis), to="bool")
-    h = graph.call("Cast", features, to="double")
+    h = _inputs(graph, model.inputs, graph.call("Cast", features, to="double"))
     for number, layer in enumerate(model.layers):
         if number:
             h = graph.call(ACTIVATIONS[model.activation], h)
@@ -90,6 +92,37 @@ def _network(graph: Graph, model: Model, features: str, classes: list[str]) -> t
     nothing = graph.constant("no label", "", np.str_)
     label = graph.call("Where", graph.call("Squeeze", refused, axis), nothing, name)
     return label, graph.call("Where", refused, graph.constant("NaN", np.nan), scored)
+
+
+def _inputs(graph: Graph, pieces: Pieces, features: str) -> str:
+    """Write down what `Pieces.apply` does."""
+    if not pieces.count or not pieces.numbers:
+        return features
+    means, slopes = lines(pieces.count)
+    given: dict[str, npt.NDArray[Any]] = {
+        "zero": np.array(0, np.float64),
+        "one": np.array(1, np.float64),
+        "two": np.array(2, np.float64),
+        "places": np.arange(pieces.count, dtype=np.float64),
+        "means": means,
+        "slopes": slopes,
+        "numbers": np.array(pieces.numbers, np.int64),
+        "half of them": np.array(pieces.count / 2, np.float64),
+        "root": np.array(math.sqrt(pieces.count), np.float64),
+        "scale": np.array(BEND_SCALE, np.float64),
+        "axis": np.array([2]),
+        "columns": np.array([-1, pieces.count * len(pieces.numbers)]),
+    }
+    its = {name: graph.constant(f"pieces: {name}", of, of.dtype) for name, of in given.items()}
+    numbers = graph.call("Gather", features, its["numbers"], axis=1)
+    numbers = graph.call("Unsqueeze", numbers, its["axis"])
+    way = graph.call("Mul", graph.call("Add", numbers, its["one"]), its["half of them"])
+    ramps = graph.call("Clip", graph.call("Sub", way, its["places"]), its["zero"], its["one"])
+    bends = graph.call("Sub", graph.call("Mul", its["two"], ramps), its["one"])
+    line = graph.call("Add", its["means"], graph.call("Mul", its["slopes"], numbers))
+    told = graph.call("Sub", graph.call("Div", bends, its["root"]), line)
+    flat = graph.call("Reshape", graph.call("Mul", its["scale"], told), its["columns"])
+    return graph.call("Concat", features, flat, axis=1)
 
 
 def _serialized(graph: Graph, label: str, probabilities: str) -> bytes:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from stages.model.classifier import Classifier
+from stages.model.inputs import Pieces
 from stages.model.perceptron import ACTIVATIONS, Model
 from stages.model.portable import ACTIVATIONS as WRITTEN
 from stages.model.portable import differences, to_onnx
@@ -28,10 +29,13 @@ TABLES = {
 }
 
 
-def random_model(schema, hidden=(16, 8), activation="relu", seed=0):
+def random_model(schema, hidden=(16, 8), activation="relu", pieces=0, seed=0):
     """A network that is sure of what it says, here this and there that."""
     source = np.random.default_rng(seed)
-    widths = [len(schema.feature_names), *hidden, len(schema.class_names)]
+    names = schema.feature_names
+    numbers = [names.index(feature.name) for feature in schema.features if not feature.levels]
+    inputs = Pieces(tuple(numbers), pieces)
+    widths = [inputs.width(len(names)), *hidden, len(schema.class_names)]
     layers = [
         (
             source.normal(0, 1.5 / np.sqrt(inputs), (outputs, inputs)).astype(np.float32),
@@ -39,7 +43,7 @@ def random_model(schema, hidden=(16, 8), activation="relu", seed=0):
         )
         for inputs, outputs in pairwise(widths)
     ]
-    return Model(layers, activation)
+    return Model(layers, activation, inputs)
 
 
 def cells_of(feature, schema, source, rows):
@@ -110,12 +114,17 @@ def compared(model, schema, rows=ROWS):
 
 
 @pytest.mark.parametrize(
-    ("table", "activation"),
-    [("sample", "tanh"), ("breast cancer", "relu"), ("three classes", "tanh")],
+    ("table", "activation", "pieces"),
+    [
+        ("sample", "tanh", 0),
+        ("sample", "relu", 8),
+        ("breast cancer", "relu", 0),
+        ("three classes", "tanh", 5),
+    ],
 )
-def test_it_answers_rows_of_every_sort_as_predict_does(table, activation):
+def test_it_answers_rows_of_every_sort_as_predict_does(table, activation, pieces):
     schema = Schema.load(TABLES[table])
-    takes, refuses = compared(random_model(schema, activation=activation), schema)
+    takes, refuses = compared(random_model(schema, activation=activation, pieces=pieces), schema)
     assert takes > 0.6 * ROWS
     assert refuses > 100
 

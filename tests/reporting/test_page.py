@@ -327,7 +327,7 @@ def test_a_simulation_says_so_at_the_top_and_across_every_figure(simulated):
     html = (simulated / "plots/report.html").read_text()
     page = Elements(html)
     assert page.named("p")[0].text == "Not private, not for publication: simulation_seed is set."
-    assert len(page.named("svg")) == 15  # 7 of released figures, one per column and one of a pair
+    assert len(page.named("svg")) == 13  # 6 of released figures, one per column and one of a pair
     for picture in page.named("svg"):
         assert "NOT PRIVATE" in picture.text
     assert "makes no promise" in page.named("p")[1].text
