@@ -46,7 +46,8 @@ class TrainedClassifier:
         if truth.shape != predicted.shape or not np.isin(truth, self.classes_).all():
             raise UserError(
                 f"the labels: expected one of {', '.join(map(str, self.classes_))} for "
-                f"each of {len(predicted)} rows. The method `true_classes` makes them of a table's own column."
+                f"each of {len(predicted)} rows. The method `true_classes` makes them of a "
+                "table's own column."
             )
         return float((predicted == truth).mean())
 

@@ -15,6 +15,7 @@ from stages.model.inputs import Pieces
 from stages.model.perceptron import ACTIVATIONS, Model
 from stages.model.portable import ACTIVATIONS as WRITTEN
 from stages.model.portable import differences, to_onnx
+from stages.tabular.fields.date import DAY, EPOCH, DateFeature
 from stages.tabular.schema import Schema
 from tests.conftest import ROOT
 from tests.examples import SCHEMAS
@@ -26,6 +27,8 @@ TABLES = {
     "sample": SAMPLE_SCHEMA,
     "breast cancer": SCHEMAS / "breast_cancer.schema.json",
     "three classes": SCHEMAS / "clinic.schema.json",
+    "bands": ROOT / "data/rand_health_insurance.schema.json",
+    "truth values": SCHEMAS / "drafts/lymph_node.schema.json",
 }
 
 
@@ -44,36 +47,51 @@ def random_model(schema, hidden=(16, 8), activation="relu", pieces=0, seed=0):
     return Model(layers, activation, inputs)
 
 
-def cells_of(feature, schema, source, rows):
-    """Cells of every sort: the domain, its edges, beyond them, missing, unknown, not allowed.
+def columns_of(schema, source, rows):
+    """Return two frames of the same rows, as the ONNX file takes them and as a table has them.
 
-    Returns:
-        These, and whether `predict` takes each.
+    There are cells of every sort: the domain, its edges, beyond them, missing, not allowed.
     """
-    cells = feature.spread(source.random(rows)).to_pylist()
-    if feature.levels:
-        odd = ["unheard of", "(other)", " ", *schema.missing_values, feature.vocabulary[0]]
-    else:
-        low, high = feature.grid(2).to_pylist()[:2]
-        odd = [low, high, np.nextafter(high, np.inf), low + 0.25, -1e300, 1e300, -0.0]
-        odd += [None, np.inf, -np.inf]
-    takes, takes_odd = np.ones(rows, bool), [allowed(feature, schema, cell) for cell in odd]
-    for row in np.flatnonzero(source.random(rows) < 0.4 / len(schema.features)):
-        pick = source.integers(len(odd))
-        cells[row], takes[row] = odd[pick], takes_odd[pick]
-    return cells, takes
+    fed, written = {}, {}
+    needed = {name for feature in schema.features for name in feature.inputs}
+    fields = [field for field in schema.read_fields if field.name in needed]
+    for field in sorted(fields, key=lambda field: len(getattr(field, "inputs", ()))):
+        if field.levels:
+            odd = ["unheard of", "(other)", " ", "", *schema.missing_values]
+            cells = [*source.choice(field.vocabulary, rows)]
+            pairs, odd = [(cell, cell) for cell in cells], [(cell, cell) for cell in odd]
+        elif field.type in ("date", "datetime"):
+            others = [fed[name] for name in getattr(field, "inputs", ())[1:]]
+            days = days_of(field, others, source, rows)
+            pairs = [(day, field.written(EPOCH + day * DAY)) for day in days]
+            odd = [(np.nan, None), (0.3 if field.type == "date" else np.inf, "no day")]
+        else:
+            pairs, odd = (
+                [(np.nan, None) if cell is None else (cell, str(cell)) for cell in cells]
+                for cells in (field.spread(source.random(rows)).to_pylist(), odd_numbers(field))
+            )
+        for row in np.flatnonzero(source.random(rows) < 0.4 / len(fields)):
+            pairs[row] = odd[source.integers(len(odd))]
+        fed[field.name], written[field.name] = zip(*pairs, strict=True)
+    return fed, {name: pa.array(cells, pa.string()) for name, cells in written.items()}
 
 
-def allowed(feature, schema, cell):
-    """Whether `predict` takes a cell; what training leaves out is refused there."""
-    if feature.policy == "drop":
-        feature = feature.model_copy(update={"missing": "refuse"})
-    try:
-        text = None if cell is None else str(cell).encode()
-        feature.read(pa.array([text], pa.binary()), schema.missing_values)
-    except ValueError:
-        return False
-    return True
+def days_of(field, others, source, rows):
+    """Days within the bounds and beyond, also before the date that they are counted from."""
+    days = source.integers(-15_000, 15_000, rows).astype(float)
+    if isinstance(field, DateFeature):
+        days = np.array(field.spread(source.uniform(-0.2, 1.2, rows)))
+    for other in others:
+        days += np.where(np.isfinite(other), other, 0)
+    parts = 1 if field.type == "date" else 8  # which a float can hold
+    return np.floor(days * parts) / parts
+
+
+def odd_numbers(field):
+    low, high = field.constraints.minimum, field.constraints.maximum
+    edges = [low, high, np.nextafter(high, np.inf), low + 0.25, -1e300, 1e300, -1e-9]
+    cutoffs = [near for cut in field.cutoffs or () for near in (cut, np.nextafter(cut, -np.inf))]
+    return [*map(float, [*edges, *cutoffs, np.inf, -np.inf]), None]
 
 
 def answers(file, columns):
@@ -90,24 +108,21 @@ def answers(file, columns):
 
 
 def compared(model, schema, rows=ROWS):
-    """Return what the file and `predict` say, and how many rows they take and refuse."""
-    source = np.random.default_rng(1)
-    made = {f.name: cells_of(f, schema, source, rows) for f in schema.features}
-    columns = {name: cells for name, (cells, _) in made.items()}
-    takes = np.all([taken for _, taken in made.values()], axis=0)
-    label, probabilities = answers(to_onnx(model, schema), columns)
+    """Return how many rows the file and `predict` take, once they agree, and how many neither."""
+    fed, written = columns_of(schema, np.random.default_rng(1), rows)
+    label, probabilities = answers(to_onnx(model, schema), fed)
+    predicted = pa.concat_tables(
+        Classifier(model, schema).tables(pa.table(written), on_error="skip")
+    )
+    takes = predicted["error"].is_null().to_numpy()
     assert (label[~takes] == "").all()
     assert np.isnan(probabilities[~takes]).all()
-    kept = {
-        name: [cell for cell, take in zip(column, takes, strict=True) if take]
-        for name, column in columns.items()
-    }
-    classifier = Classifier(model, schema)
-    np.testing.assert_allclose(
-        probabilities[takes], classifier.predict_proba(kept), rtol=0, atol=1e-6
-    )
-    assert label[takes].tolist() == classifier.predict(kept).tolist()
-    assert set(label[takes]) == {*schema.class_names}
+    expected = np.stack([np.array(predicted[name])[takes] for name in schema.class_names], axis=1)
+    np.testing.assert_allclose(probabilities[takes], expected, rtol=0, atol=1e-6)
+    # As the command prints them.
+    names = np.array(predicted["label"].cast(pa.string()).to_pylist())[takes]
+    assert label[takes].tolist() == names.tolist()
+    assert len({*names}) == len(schema.class_names)
     return takes.sum(), (~takes).sum()
 
 
@@ -118,6 +133,8 @@ def compared(model, schema, rows=ROWS):
         ("sample", "relu", 8),
         ("breast cancer", "relu", 0),
         ("three classes", "tanh", 5),
+        ("bands", "relu", 3),
+        ("truth values", "tanh", 0),
     ],
 )
 def test_it_answers_rows_of_every_sort_as_predict_does(table, activation, pieces):
@@ -125,6 +142,33 @@ def test_it_answers_rows_of_every_sort_as_predict_does(table, activation, pieces
     takes, refuses = compared(random_model(schema, activation=activation, pieces=pieces), schema)
     assert takes > 0.6 * ROWS
     assert refuses > 100
+
+
+def test_it_answers_dates_by_every_part_and_since_others(tmp_path):
+    within = {"minimum": "1890-01-01", "maximum": "2110-12-31"}
+    since = {"unit": "years", "minimum": 0, "maximum": 60}
+    schema = schema_of(
+        tmp_path,
+        {
+            **{"name": "seen", "type": "date", "constraints": within, "missing": "midpoint"},
+            **{"parts": ["month", "weekday"]},
+        },
+        {"name": "left", "type": "datetime", "since": since | {"field": "born"}},
+        {"name": "born", "type": "date", "role": "reference", "format": "%d.%m.%Y"},
+        {
+            **{"name": "again", "type": "date", "missing": "midpoint", "parts": ["weekday"]},
+            "since": {"field": "seen", "unit": "days", "minimum": -30, "maximum": 400},
+        },
+        {"name": "cut", "type": "integer", "cutoffs": [3, 4.5], "missing": "midpoint"}
+        | {"constraints": {"minimum": 0, "maximum": 9}},
+        {"name": "told", "type": "boolean", "missing": "category"},
+        {"name": "y", "type": "integer", "role": "label", "constraints": {"enum": [1, 2, 4]}},
+        interactions=[["cut", "told"]],
+    )
+    takes, refuses = compared(random_model(schema, pieces=4), schema)
+    assert takes > 0.5 * ROWS
+    # A sixth or so of the times since birth are below 0.
+    assert refuses > 0.15 * ROWS
 
 
 def test_it_answers_a_linear_model_and_products_of_all_kinds(tmp_path):
