@@ -70,11 +70,12 @@ def _filled_up(names: Iterable[str], frame: pd.DataFrame) -> list[str]:
 
 
 def _finding(frame: pd.DataFrame) -> str:
-    unseen = differences(frame[frame.table.isin(UNSEEN)], "oracle")
-    close = (unseen >= -0.01).mean()
+    unseen = frame[frame.table.isin(UNSEEN)]
+    told, which = (unseen, " that the rule was not fitted on") if len(unseen) else (frame, "")
+    close = (differences(told, "oracle") >= -0.01).mean()
     return (
-        f"Untuned, the default is within a point of the best of the grid in {close:.0%} of cells "
-        "that the rule was not fitted on"
+        "Untuned, the default is within a point of the best of the grid in "
+        f"{close:.0%} of cells{which}"
     )
 
 

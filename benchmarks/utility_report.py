@@ -263,9 +263,9 @@ def _cells(name: str, frame: pd.DataFrame) -> Iterator[str]:
     yield f"### {name}\n"
     yield f"Majority {majority:.1f}; {'; '.join(ceilings)}.\n"
     yield (
-        f"| ε | {' | '.join(PRIVATE)} | log loss: default | at temperature 1 | at the best "
-        "| oracle | calibration error | AUC: default | setting of the default "
-        "| ended with | setting of the oracle |"
+        f"| ε | {' | '.join(PRIVATE)} | log loss: default | oracle "
+        "| default at temperature 1 | at the best | calibration error | AUC: default "
+        "| setting of the default | ended with | setting of the oracle |"
     )
     yield "| --- |" + " --- |" * (len(PRIVATE) + 9)
     for epsilon, cell in frame[np.isfinite(frame.epsilon)].groupby("epsilon"):
@@ -278,8 +278,8 @@ def _cells(name: str, frame: pd.DataFrame) -> Iterator[str]:
         chosen = cell[cell.method == "default"].chosen.value_counts()
         yield (
             f"| {epsilon:g} | {' | '.join(_percent(cell, method) for method in PRIVATE)} "
-            f"| {default.log_loss:.3f} | {loss['temperature 1']:.3f} "
-            f"| {default.best_log_loss:.3f} | {_or_dash(loss.get('oracle', math.nan))} "
+            f"| {default.log_loss:.3f} | {_or_dash(loss.get('oracle', math.nan))} "
+            f"| {loss['temperature 1']:.3f} | {default.best_log_loss:.3f} "
             f"| {default.calibration_error:.3f} | {_or_dash(default.roc_auc)} "
             f"| {settings['default']} "
             f"| {', '.join(f'{which} {times}×' for which, times in chosen.items())} "

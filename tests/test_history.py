@@ -27,7 +27,7 @@ from stages.errors import UserError
 from stages.evaluation.output import promise_of
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
-from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps
+from stages.privacy.events import BestOfMany, Event, Gaussian, Steps
 from stages.privacy.renyi import ORDERS, dp_event
 from stages.tabular.prepared import Source
 from stages.training import accounting, calibration
@@ -61,21 +61,17 @@ class Model:
 
 def epsilon_of_person(touched):
     """ε at DELTA of these mechanisms, by Google's code: exact if all are Gaussian, else Rényi's."""
-    if all(isinstance(event, Steps) and event.sample_rate == 1 for event in touched):
-        squares = sum(event.steps / event.noise_multiplier**2 for event in touched)
+    if all(isinstance(event, Steps | Gaussian) for event in touched):  # all are full batches
+        squares = sum(getattr(event, "steps", 1) / event.noise_multiplier**2 for event in touched)
         return get_epsilon_gaussian(squares**-0.5, DELTA) if squares else 0.0
     curve = sum((google_curve(event) for event in touched), np.zeros(len(ORDERS)))
-    epsilon = compute_epsilon(ORDERS, curve, DELTA)[0]
-    if all(isinstance(event, DiscreteLaplace) for event in touched):
-        return min(epsilon, sum(event.epsilon for event in touched))  # pure ε add up
-    return epsilon
+    return compute_epsilon(ORDERS, curve, DELTA)[0]
 
 
 def google_curve(event):
     parts = event.events if isinstance(event, BestOfMany) else (event,)
     once = ComposedDpEvent([dp_event(part) for part in parts])
-    counts = not all(isinstance(part, Steps) for part in parts)
-    relation = NeighboringRelation.REPLACE_ONE if counts else NeighboringRelation.ADD_OR_REMOVE_ONE
+    relation = NeighboringRelation.ADD_OR_REMOVE_ONE
     many = isinstance(event, BestOfMany)
     known = RepeatAndSelectDpEvent(once, event.mean, event.shape) if many else once
     return np.array(RdpAccountant(ORDERS, relation).compose(known).rdp)
@@ -247,7 +243,7 @@ class World:
 
 
 def loosely(truth):
-    """ε where of each deal the larger divergence counts at each order; pure ε of single counts."""
+    """ε where of each deal the larger divergence counts at each order."""
     deals = {deal for deal, *_ in truth}
 
     def curve(deal, side):
@@ -255,9 +251,7 @@ def loosely(truth):
         return sum((google_curve(event) for event in events), np.zeros(len(ORDERS)))
 
     total = sum(np.maximum(curve(deal, "train"), curve(deal, "test")) for deal in deals)
-    tested = [event for _, side, event in truth if side == "test"]
-    pure = sum(event.epsilon for event in tested if hasattr(event, "epsilon"))
-    return max(compute_epsilon(ORDERS, total, DELTA)[0], pure)
+    return compute_epsilon(ORDERS, total, DELTA)[0]
 
 
 @pytest.fixture(scope="module", autouse=True)

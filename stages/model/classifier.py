@@ -166,7 +166,7 @@ class Classifier(TrainedClassifier):
             columns[self.schema.id.name] = batch.column(self.schema.id.name)
         columns["label"] = pa.array(self.classes_).take(pa.array(predicted))
         columns["probability"] = probabilities[np.arange(len(predicted)), predicted]
-        columns |= dict(zip(self.schema.class_names, probabilities.T, strict=True))
+        columns |= dict(zip(map(str, self.classes_), probabilities.T, strict=True))
         return pa.table(columns)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import dp_accounting
 from scipy import optimize
@@ -24,6 +24,8 @@ CALIBRATION_MARGIN = 0.004
 
 # What of the target the coarse accountant may waste; beyond, the fine one searches, which is slow.
 COARSE_MAY_WASTE = 0.002
+# Up to as many steps it wastes a thousandth at most.
+COARSE_STEPS = 1_000
 
 # By how much the logarithm of the noise is lowered where it is not known to be too little.
 BELOW = 0.2
@@ -81,6 +83,7 @@ def _least_noise_by_pld(
 ) -> float:
     goal = target_epsilon * (1 - CALIBRATION_MARGIN)
 
+    @cache
     def excess(log_noise: float, interval: float) -> float:
         steps = history(math.exp(log_noise))
         return epsilon_pld(steps, delta, scale=target_epsilon, interval=interval) - goal
@@ -89,8 +92,9 @@ def _least_noise_by_pld(
     low = math.log(max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5)))
     found = _root(partial(excess, interval=COARSE_PLD_INTERVAL), low, math.log(enough), BELOW)
     # Over many steps the coarse one is several per cent too high.
+    many = history(1)[0].steps > COARSE_STEPS
     fine = partial(excess, interval=PLD_INTERVAL)
-    if fine(found) < -COARSE_MAY_WASTE * target_epsilon:
+    if many and fine(found) < -COARSE_MAY_WASTE * target_epsilon:
         found = _root(fine, found - 0.01, found, 0.02)
     return math.exp(found)
 

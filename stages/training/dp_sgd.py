@@ -195,7 +195,7 @@ class PrivateTraining:
         metrics = self._sum_over(self._draw())
         summed = cast(Tensor, self.learner.weights.grad)  # the optimizer works on a copy of it
         self.learner.step(self.plan.schedule.share_of_rate(step))
-        noisy = metrics + self.plan.metric_noise_multiplier * self._noise(METRICS)
+        noisy = self._cover(metrics, self.plan.metric_noise_multiplier)
         metric_noise = (noisy - metrics) / self.plan.metric_noise_multiplier
         self.monitors.watch_noise(self._gradient_noise(summed), metric_noise)
         self._after_step()
@@ -204,10 +204,11 @@ class PrivateTraining:
     def _draw(self) -> Batch:
         return poisson_batch(self.source, len(self.labels), self.plan.sample_rate)
 
-    def _noise(self, numbers: int) -> Values:
-        drawn = torch.from_numpy(self.source.standard_normal(numbers))
+    def _cover(self, exact: Values, deviation: float) -> Values:
+        """Return exact sums with noise, the same in all processes."""
+        drawn = torch.from_numpy(self.source.standard_normal(len(exact)))
         noise: Values = self.processes.share(drawn).numpy()
-        return noise
+        return exact + deviation * noise
 
     def _sum_over(self, batch: Batch) -> Values:
         """Put the clipped gradient sum into the optimizer; return the exact metric sums.
@@ -295,7 +296,7 @@ class PrivateTraining:
         """
         exact = self._answer(question, self._draw())
         deviation = self.plan.effective_noise_multiplier
-        noisy: Values = exact + deviation * sensitivity * self._noise(len(exact))
+        noisy = self._cover(exact, deviation * sensitivity)
         self.accountant.step(noise_multiplier=deviation, sample_rate=self.plan.sample_rate)
         self.monitors.watch_answers((noisy - exact) / (deviation * sensitivity))
         self._after_step()

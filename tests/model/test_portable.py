@@ -114,10 +114,11 @@ def compared(model, schema, rows=ROWS):
     predicted = pa.concat_tables(
         Classifier(model, schema).tables(pa.table(written), on_error="skip")
     )
-    takes = predicted["error"].is_null().to_numpy()
+    takes = np.array(predicted["error"].is_null())
     assert (label[~takes] == "").all()
     assert np.isnan(probabilities[~takes]).all()
-    expected = np.stack([np.array(predicted[name])[takes] for name in schema.class_names], axis=1)
+    # Label, its probability, those of all classes, error.
+    expected = np.stack([np.array(column) for column in predicted.columns[2:-1]], axis=1)[takes]
     np.testing.assert_allclose(probabilities[takes], expected, rtol=0, atol=1e-6)
     # As the command prints them.
     names = np.array(predicted["label"].cast(pa.string()).to_pylist())[takes]

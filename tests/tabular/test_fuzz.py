@@ -203,6 +203,7 @@ def expected_classes(content):
 @example(f"{HEADER}7,0.5,ä,f,yes,{DAYS},1\n".encode())
 @example(f'{HEADER}7,0.5,"b,c",f,1,{DAYS},1\n7,,"x\ny",m,,,NA,-1\n'.encode())
 @example(f"{HEADER}7,0.5,a,f,1,02.01.2000,2000-01-01,1\n".encode())
+@example(f"{HEADER}7,0.5,a,f,,{DAYS},1\n7,0.5,a,f,maybe,{DAYS},1\n".encode())
 def test_a_file_is_accepted_as_it_says_or_refused_in_a_message(folder, content):
     path, schema = folder / "table.csv", Schema.load(folder / "schema.json")
     path.write_bytes(content)

@@ -125,6 +125,14 @@ def test_a_truth_value_with_three_values_is_refused(tmp_path):
         encoded(tmp_path, schema, "fit,y\nyes,1\nno,1\nmaybe,1\n")
 
 
+@pytest.mark.parametrize("field", [WARD, {"name": "ward", "type": "boolean"}])
+def test_an_unknown_text_beside_a_missing_one_is_refused(tmp_path, field):
+    # Once the numbers of nulls were compared, which are equal here.
+    schema = schema_of(tmp_path, {**field, "missing": "category"})
+    with pytest.raises(UserError, match="line 3: 'maybe'"):
+        read_text(tmp_path, schema, "ward,y\n,1\nmaybe,1\n")
+
+
 def test_a_missing_truth_value_is_a_level_of_its_own(tmp_path):
     schema = schema_of(tmp_path, {"name": "fit", "type": "boolean", "missing": "category"})
     assert schema.feature_names == ["fit=false", "fit=true", "fit=(missing)"]

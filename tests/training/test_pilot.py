@@ -158,12 +158,12 @@ def test_a_choice_that_moves_the_number_of_steps_is_caught(monkeypatch):
 def test_answers_with_too_little_noise_are_caught(monkeypatch, share):
     # 4 steps with two answers and 5 with one are 13 draws, whose squares add up to 13 with a
     # deviation of 5.1. A twentieth of the noise makes that 0.03.
-    noise = PrivateTraining._noise
+    cover = PrivateTraining._cover
 
-    def quieter(training, numbers):
-        return (share if numbers < dp_sgd.METRICS else 1.0) * noise(training, numbers)
+    def quieter(training, exact, deviation):
+        return cover(training, exact, deviation * (share if len(exact) < dp_sgd.METRICS else 1.0))
 
-    monkeypatch.setattr(PrivateTraining, "_noise", quieter)
+    monkeypatch.setattr(PrivateTraining, "_cover", quieter)
     assert "noise of other answers: variance" in refusal(training_of(table(within), plan()))
 
 

@@ -64,7 +64,7 @@ class Levelled(ReadField):
     def typed(self, cells: pa.Array) -> pa.Array:
         """A dictionary array of the levels."""
         codes = self.codes(cells)
-        if codes.null_count > cells.null_count:
+        if pc.any(pc.and_(codes.is_null(), cells.is_valid())).as_py():
             raise self.unknown
         return pa.DictionaryArray.from_arrays(codes, pa.array(self.levels))
 
