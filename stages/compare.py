@@ -3,7 +3,8 @@
 Prints a Markdown table of the workspace and of each revision: test accuracy ± for new patients, and
 the part of that which is privacy noise; the base rate, which is the accuracy of always saying the
 largest class; log loss ± for new patients; ε of all that the run publishes; and ε of all runs on
-the table by then. `dvc plots diff` overlays the same points
+the table by then. Runs on another table or label have a table of their own. `dvc plots diff`
+overlays the same points
 in a browser. In a notebook,
 
     from stages.compare import runs
@@ -16,7 +17,15 @@ from pathlib import Path
 
 from stages.commands import new_parser, run
 from stages.evaluation.result import EvaluateResult
-from stages.reporting.comparison import WORKSPACE, draw, result_at, runs, table
+from stages.reporting.comparison import (
+    by_subject,
+    draw,
+    refuse_other_pictures,
+    result_at,
+    runs,
+    table,
+)
+from stages.versions import WORKSPACE
 
 __all__ = ["runs"]
 
@@ -37,11 +46,17 @@ def main() -> None:
         "--picture", type=Path, metavar="FILE.png", help="draw accuracy against ε into this file"
     )
     arguments = parser.parse_args()
-    tests = {name: result_at(EvaluateResult, name) for name in (WORKSPACE, *arguments.revisions)}
-    print("\n".join(table(tests)))
-    print("\nreport: plots/report.html")
     if arguments.picture:
-        draw(tests, arguments.picture)
+        refuse_other_pictures(arguments.picture)
+    tests = {name: result_at(EvaluateResult, name) for name in (WORKSPACE, *arguments.revisions)}
+    groups = by_subject(tests)
+    for subject, alike in groups.items():
+        if len(groups) > 1:
+            print(f"{subject}\n")
+        print("\n".join(table(alike)), end="\n\n")
+    print("report: plots/report.html")
+    if arguments.picture:
+        draw(groups, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from stages.evaluation.counting import count
 from stages.evaluation.output import exact, no_promise, noisy, promise_of
 from stages.evaluation.release import CountRelease, declared_rows
 from stages.files import write_text
-from stages.model.files import load_model
+from stages.model.files import CLASSIFIER, load_model
 from stages.params import load_params
 from stages.tabular.prepared import Prepared
 
-CLASSIFIER = Path("models/classifier")
 # Which evaluation the figures are of, by which the plot stage knows that there was another.
 EVALUATIONS = Path("models/evaluations.txt")
 

@@ -1,18 +1,20 @@
 """Draw the released tables and write the report: the `plot` stage.
 
-Reads metrics/*.json, the tables that training and evaluation left in plots/*.csv, and the schema;
-writes pictures, report and statement into plots/. It reads no private row, and spends nothing.
+Reads metrics/*.json, the tables that training and evaluation left in plots/*.csv, and the model
+with its schema; writes pictures, report and statement into plots/. It reads no private row, and
+spends nothing.
 """
 
 from pathlib import Path
 
 from stages.commands import run_stage
 from stages.files import write_text
+from stages.model.classifier import load
+from stages.model.files import CLASSIFIER
 from stages.params import load_params
 from stages.reporting.report import write_report
 from stages.reporting.run import Parameters, Run
 from stages.reporting.statement import FILE_NAME, make_statement, to_yaml
-from stages.tabular.schema import Schema
 
 PLOTS = Path("plots")
 
@@ -20,7 +22,7 @@ PLOTS = Path("plots")
 def main() -> None:
     params = load_params()
     told = Parameters.model_validate(params, from_attributes=True)
-    run = Run.read(Path(), Schema.load(params.schema_path), told)
+    run = Run.read(Path(), load(CLASSIFIER), told)
     statement = make_statement(run)
     write_text(PLOTS / FILE_NAME, to_yaml(statement))
     write_report(run, statement, PLOTS, PLOTS)

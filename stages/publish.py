@@ -1,8 +1,8 @@
 """Make the bundle that may leave the building, or verify one.
 
-The bundle holds the model with its schema, the statement, the report, metrics, plots and a model
-card; no checkpoint, no commit, nothing of dvc.lock, and no value of any private row. Verifying
-needs nothing but the bundle and this code.
+The bundle holds the model with its schema and as an ONNX file, the statement, the report, metrics,
+plots and a model card; no checkpoint, no commit, nothing of dvc.lock, and no value of any private
+row. Verifying needs nothing but the bundle and this code.
 """
 
 from pathlib import Path

@@ -146,6 +146,12 @@ def dependency_hashes(commit: str, stage: str) -> set[str]:
     return {str(dep["md5"]) for dep in _locked(commit).get(stage, {}).get("deps", [])}
 
 
+def parameters_at(commit: str, stage: str) -> dict[str, Any]:
+    """Return the parameters that a stage ran with, as `dvc.lock` at `commit` knows them."""
+    ran: dict[str, Any] = _locked(commit).get(stage, {}).get("params", {}).get("params.yaml", {})
+    return ran
+
+
 def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
     outputs = (out for stage in _locked(commit).values() for out in stage.get("outs", []))

@@ -1,12 +1,20 @@
 """Comparing runs: the table, the picture and the frame are of the revisions that were asked for."""
 
 import sys
+from itertools import combinations
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from stages.errors import UserError
+from stages.evaluation.layout import Layout
 from stages.evaluation.result import EvaluateResult, PlusMinus
-from stages.reporting.comparison import draw, runs, table
+from stages.evaluation.tables import score_rows
+from stages.files import write_csv
+from stages.reporting import comparison
+from stages.reporting.comparison import apart, draw, runs, subject_of, table
 from stages.training.result import TrainResult
 from tests.conftest import ROOT, commit_all, copy_project
 
@@ -97,7 +105,94 @@ def test_a_picture_is_drawn(compared):
 
 def test_a_picture_without_a_point_is_refused(tmp_path):
     with pytest.raises(UserError, match="none of these runs makes a promise"):
-        draw({"workspace": SIMULATED}, tmp_path / "picture.png")
+        draw({"a table": {"workspace": SIMULATED}}, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize("name", ["picture.jpg", "picture", "notes.md", "plots"])
+def test_a_name_that_is_no_pictures_is_refused_before_anything_is_read(compared, name):
+    message = compare(compared, "--rev", "nowhere", "--picture", name, expect=1)
+    assert f"--picture {name}: expected the name of a file that ends in .png" in message
+    assert not (compared.folder / name).exists()
+
+
+def drawn(groups, tmp_path, monkeypatch):
+    """The axes of a picture."""
+    kept = []
+    monkeypatch.setattr(comparison, "save", lambda figure, _: kept.append(figure))
+    draw(groups, tmp_path / "picture.png")
+    (axes,) = kept[0].axes
+    return axes
+
+
+def boxes(axes):
+    """Where the names of points stand in a drawing."""
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    return [Text.get_window_extent(text, renderer) for text in axes.texts]
+
+
+def overlaps(found):
+    return [(one, other) for one, other in combinations(found, 2) if one.overlaps(other)]
+
+
+def test_names_of_runs_that_are_close_do_not_overlap(tmp_path, monkeypatch):
+    runs_alike = {f"run-{number}": FIGURES for number in range(8)} | {"public": PUBLIC}
+    axes = drawn({"a table": runs_alike}, tmp_path, monkeypatch)
+    assert len(axes.texts) == 9
+    assert overlaps(boxes(axes)) == []
+    for text in axes.texts:
+        text.set_position((1.03, 90))
+    assert overlaps(boxes(axes))
+
+
+def test_heights_are_moved_no_further_than_they_must_be():
+    assert apart([1, 5, 9], 2, 0, 10) == [1, 5, 9]
+    assert apart([5, 5, 5], 2, 0, 10) == [5, 7, 9]
+    assert apart([9, 9.5, 10], 2, 0, 10) == [6, 8, 10]
+
+
+def test_runs_about_other_things_share_no_title_and_no_look(tmp_path, monkeypatch):
+    alone = drawn({"a": {"workspace": FIGURES}}, tmp_path, monkeypatch)
+    assert alone.get_title(loc="left") == "93.0% right at ε = 3.5"
+    groups = {"a": {"workspace": FIGURES}, "b": {"main": PUBLIC}}
+    axes = drawn(groups, tmp_path, monkeypatch)
+    assert "right at" not in axes.get_title(loc="left")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert len({bars[0].get_color() for bars in axes.containers}) == 2
+    # Each has its own line for guessing, and no line joins two points.
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [78, 78]
+    assert all(len(bars[0].get_xdata()) == 1 for bars in axes.containers)
+
+
+def test_runs_on_another_table_or_label_have_a_table_of_their_own(compared):
+    lock = compared.folder / "dvc.lock"
+    before = lock.read_text()
+    lock.write_text(before.replace("data: data/sample_medical_data.csv", "data: data/other.csv"))
+    try:
+        lines = compare(compared, "--rev", "main").splitlines()
+    finally:
+        lock.write_text(before)
+    titles = [line for line in lines if line.startswith("data/")]
+    assert [title.split(": ")[0] for title in titles] == [
+        "data/other.csv",
+        "data/sample_medical_data.csv",
+    ]
+    assert sum(line.startswith("| revision") for line in lines) == 2
+    rows = {line.split()[1]: number for number, line in enumerate(lines) if "±" in line}
+    assert rows["workspace"] < lines.index(titles[1]) < rows["main"]
+
+
+def test_another_label_is_another_subject(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plots").mkdir()
+    subjects = []
+    for classes in (("no", "yes"), ("low", "high"), ("a", "b", "other")):
+        layout = Layout(len(classes), np.array([3]))
+        table = layout.table(np.zeros(layout.size))
+        write_csv("plots/test_counts.csv", score_rows(table, classes))
+        subjects.append(subject_of("workspace"))
+    assert [subject.split(": ")[1] for subject in subjects] == [
+        *("no / yes", "low / high", "a / b / other")
+    ]
 
 
 def test_an_experiment_is_found_by_its_name(compared):

@@ -2,18 +2,24 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+import onnx
+import pandas as pd
 import pytest
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
 from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
+from stages.model.classifier import load
 from stages.model.files import CONTENTS, SUMS
 from stages.reporting.bundle import publish, without_commits
 from stages.reporting.drawings import PICTURES
@@ -21,11 +27,13 @@ from stages.reporting.run import Run
 from stages.reporting.statement import checksum_of, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
 from stages.reporting.verify import hashes_of, parameters_of, verify
-from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from tests.conftest import ROOT, commit_all, copy_project, reseal
 
-TABLES = ("attack", "confusion", "privacy_utility", "roc", "subgroups", "test_counts", "training")
+TABLES = (
+    *("attack", "confusion", "effects", "privacy_utility", "roc", "subgroups", "test_counts"),
+    "training",
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def test_a_bundle_verifies_where_there_is_nothing_else(bundle):
 def test_it_holds_what_may_leave_and_nothing_else(bundle):
     names = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert names == {
-        *("README.md", "report.html", "report.md", "statement.yaml"),
+        *("README.md", "model.onnx", "report.html", "report.md", "statement.yaml"),
         *("metrics/train.json", "metrics/evaluate.json"),
         *(f"model/{name}" for name in (*CONTENTS, SUMS)),
         *(f"plots/{name}" for name in PICTURES),
@@ -116,6 +124,52 @@ def test_the_commit_that_was_continued_stays_at_home():
     elsewhere = without_commits(train)
     assert elsewhere.parent == ParentRun(data_changed=False, table_changed=True)
     assert elsewhere.model_copy(update={"parent": here}) == train
+
+
+# --- the model card ------------------------------------------------------------------------------
+
+
+def test_hubs_read_the_card_and_its_figures(bundle):
+    card = ModelCard.load(bundle / "README.md")
+    assert card.data.library_name == "onnx"
+    assert (card.data.license, card.data.license_name) == (
+        "other",
+        "to-be-chosen-by-the-data-owner",
+    )
+    assert {"differential-privacy", "tabular"} < {*card.data.tags}
+    utility = load_statement(bundle / "statement.yaml")["evidence"]["utility"]
+    told = {result.metric_type: result for result in card.data.eval_results}
+    assert {name: result.metric_value for name, result in told.items()} == utility["figures"]
+    for name, result in told.items():
+        off = utility["plus_minus"][name]
+        assert f"± {off['new_patients']:.4f} for new patients" in result.metric_name
+        assert f"± {off['noise']:.4f} of noise" in result.metric_name
+        assert result.task_type == "tabular-classification"
+    # What the hub's classes make of it says the same again.
+    again = ModelCardData(**yaml.safe_load(card.data.to_yaml()))
+    assert again.to_dict() == card.data.to_dict()
+
+
+def test_the_cards_five_lines_predict_where_there_is_nothing_but_the_bundle(made, bundle):
+    (code,) = re.findall(r"```python\n(.*?)```", (bundle / "README.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) == 5
+    table = made.folder / "data/sample_medical_data.csv"
+    shutil.copyfile(table, bundle / "ROWS.csv")
+    shutil.rmtree(bundle / "model")
+    code += "import json; print(json.dumps([label.tolist(), probabilities.tolist()]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=bundle,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    label, probabilities = json.loads(done.stdout)
+    frame = pd.read_csv(table)
+    classifier = load(made.folder / "models/classifier")
+    assert label == classifier.predict(frame).tolist()
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(frame), rtol=0, atol=1e-6)
 
 
 # --- what verifying catches ----------------------------------------------------------------------
@@ -186,8 +240,7 @@ def forge(bundle, name, change):
 def seal(bundle):
     """Write the statement anew, as it follows from the files that are there."""
     before = load_statement(bundle / "statement.yaml")
-    schema = Schema.load(bundle / "model/schema.json")
-    run = Run.read(bundle, schema, parameters_of(before))
+    run = Run.read(bundle, load(bundle / "model"), parameters_of(before))
     published = date.fromisoformat(before["deployment"]["basic"]["publication_date"])
     statement = make_statement(run, published=published, files=hashes_of(bundle))
     (bundle / "statement.yaml").write_text(to_yaml(statement))
@@ -234,6 +287,52 @@ def test_a_headline_that_does_not_follow_from_its_evidence_is_caught(bundle):
     change_json(bundle / "metrics/evaluate.json", lambda content: content.update(test_accuracy=1.0))
     seal(bundle)
     with pytest.raises(UserError, match=r"evaluate\.json does not begin with what follows"):
+        verify(bundle)
+
+
+def changed_tensor(content, name, change):
+    (tensor,) = [tensor for tensor in content.graph.initializer if tensor.name == name]
+    array = change(onnx.numpy_helper.to_array(tensor).copy())
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
+
+
+def changed_category(content):
+    (sex,) = [node for node in content.graph.node if node.input[:] == ["sex"]]
+    (texts,) = [entry for entry in sex.attribute if entry.name == "keys_strings"]
+    texts.strings[0], texts.strings[1] = texts.strings[1], texts.strings[0]
+
+
+ONNX_FORGERIES = {
+    "a weight": (
+        lambda content: changed_tensor(content, "layer0.weight", lambda w: np.nextafter(w, w + 1)),
+        "layer0.weight",
+    ),
+    "a bound": (
+        lambda content: changed_tensor(content, "age: maximum", lambda bound: bound + 1),
+        "age: maximum",
+    ),
+    "a category": (changed_category, "LabelEncoder"),
+}
+
+
+@pytest.mark.parametrize("what", ONNX_FORGERIES)
+def test_an_onnx_file_that_is_not_of_the_model_is_caught(bundle, what):
+    forge_onnx, told = ONNX_FORGERIES[what]
+    content = onnx.load(bundle / "model.onnx")
+    forge_onnx(content)
+    onnx.save(content, bundle / "model.onnx")
+    seal(bundle)
+    with pytest.raises(UserError, match=rf"model\.onnx: `{told}.*does not follow from model/"):
+        verify(bundle)
+
+
+def test_effects_of_another_model_are_caught(bundle):
+    path = bundle / "plots/effects.csv"
+    rows = path.read_text()
+    place = rows.index(",0.")
+    path.write_text(f"{rows[:place]},0.5{rows[place + 4 :]}")
+    seal(bundle)
+    with pytest.raises(UserError, match=r"effects\.csv does not follow from the model"):
         verify(bundle)
 
 

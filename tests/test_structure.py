@@ -158,6 +158,11 @@ def test_a_change_of_the_reader_of_tables_does_not_train_anew():
         assert {m for m in needed(stage) if "/tabular/" in m} == {"stages/tabular/prepared.py"}
 
 
+def test_what_draws_and_tells_depends_on_no_private_row():
+    plot = dvc_stages()["plot"]
+    assert [dep for dep in plot["deps"] if not dep.startswith(("stages/", "models/"))] == []
+
+
 class Recorded(Params):
     """Parameters that remember which of them were looked at."""
 
@@ -214,9 +219,9 @@ def test_every_parameter_belongs_to_a_stage():
 @pytest.mark.parametrize(
     ("stage", "heavy"),
     [
-        ("preprocess", {"torch", "opacus", "matplotlib", "sklearn"}),
-        ("evaluate", {"torch", "opacus", "dp_accounting", "matplotlib", "sklearn"}),
-        ("plot", {"torch", "opacus", "dp_accounting", "sklearn"}),
+        ("preprocess", {"torch", "opacus", "matplotlib", "sklearn", "onnx"}),
+        ("evaluate", {"torch", "opacus", "dp_accounting", "matplotlib", "sklearn", "onnx"}),
+        ("plot", {"torch", "opacus", "dp_accounting", "sklearn", "onnx"}),
     ],
 )
 def test_a_stage_does_not_import_what_it_does_not_need(stage, heavy):

@@ -37,6 +37,12 @@ def score_rows(table: Table, classes: Sequence[str]) -> Rows:
     ]
 
 
+def classes_told(scores: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the classes that `score_rows` tells of; of earlier versions those of its labels."""
+    scored = dict.fromkeys(row["probability_of"] for row in scores if "probability_of" in row)
+    return [*scored] if len(scored) > 1 else [*dict.fromkeys(row["label"] for row in scores)]
+
+
 def counts_of(
     confusion: Sequence[Sequence[float]], scores: Sequence[Mapping[str, str]]
 ) -> tuple[Layout, Values]:
@@ -99,7 +105,8 @@ def group_rows(
         noisy: whether there is noise in them.
     """
     return [
-        {"column": column, "group": level, **dict(_cells_of(figures, number, noisy=noisy))}
+        {"column": column, "group": level, "name": f"{column}: {level}" if level else column}
+        | dict(_cells_of(figures, number, noisy=noisy))
         for number, level in enumerate(levels)
     ]
 

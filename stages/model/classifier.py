@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -12,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.errors import UserError
+from stages.model.conventions import TrainedClassifier
+from stages.model.effects import Effects, find_effects
 from stages.model.files import GET_ANOTHER, load_model
 from stages.model.perceptron import Model, predict_probabilities
 from stages.tabular.encode import encode, labels
@@ -26,8 +29,8 @@ OnError: TypeAlias = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A trained model, in scikit-learn's shape.
+class Classifier(TrainedClassifier):
+    """A trained model, which scikit-learn takes for a classifier of its own.
 
     A frame is a pandas or polars DataFrame, a pyarrow Table, or a dictionary of columns. What
     takes one raises a UserError if a column is missing or unknown, or a cell does not fit.
@@ -45,9 +48,22 @@ class Classifier:
         """What `predict` calls the classes, in the order of the columns of `predict_proba`.
 
         They are the label's own values: texts, numbers or truth values as the table has them. Of a
-        label that is cut into bands, or in one text and the others, they are the bands' names.
+        label that is cut into bands, or in one text and the others, they are the bands' names. The
+        order is the schema's: of two, the second is the one that is looked for. scikit-learn's
+        functions that see no classifier (`roc_auc_score`, `log_loss`) sort them instead, so give
+        them `true_classes(frame) == classes_[1]`.
         """
         return np.array(self.schema.label.class_values)
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.str_]:
+        """Names of the columns that a frame needs."""
+        return np.array([feature.name for feature in self.schema.features])
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many these are."""
+        return len(self.schema.features)
 
     def predict_proba(self, frame: Any) -> npt.NDArray[np.float64]:
         """Return the probabilities (rows, classes)."""
@@ -61,16 +77,43 @@ class Classifier:
         """Return the class (rows,) that the label in the frame puts each row in, as `predict` does.
 
         That is the label's column itself, but for bands, and for a text against the others.
+
+        Raises:
+            UserError: there is no such column, or a row has no label.
         """
-        label = self.schema.label
+        label, table = self.schema.label, _table(frame)
+        column = table.select([name for name in table.column_names if name == label.name])
         alone = self.schema.model_copy(update={"fields": (label,)})
-        batches = read_batches(_table(frame).select([label.name]), alone)
-        return self.classes_[np.concatenate([labels(batch, alone) for batch in batches])]
+        codes = np.concatenate([labels(batch, alone) for batch in read_batches(column, alone)])
+        if len(codes) != table.num_rows:
+            raise UserError(
+                f"the table: {table.num_rows - len(codes)} of {table.num_rows} rows have no "
+                f"`{label.name}`. Leave these out."
+            )
+        return self.classes_[codes]
 
     def predict_frame(self, frame: Any, *, on_error: OnError = "stop") -> pd.DataFrame:
         """Return what `tables` gives as one DataFrame, with the index of a pandas DataFrame."""
         predicted = pa.concat_tables(self.tables(_table(frame), on_error=on_error)).to_pandas()
         return predicted.set_index(frame.index) if _is_pandas(frame) else predicted
+
+    @cached_property
+    def learned(self) -> Effects:
+        """What the model has learned, by public inputs alone."""
+        return find_effects(self.model, self.schema)
+
+    def effects(self) -> pd.DataFrame:
+        """Return how the probabilities move with each feature, the strongest feature first.
+
+        Returns:
+            A row per feature, value it can have, and class (of two classes, the second): its mean
+            `probability` over made-up rows that are spread over the declared domain; `low` and
+            `high`, between which nine tenths of these rows are; and of the feature the `strength`,
+            how far it moves a row's probability. No private row is read.
+        """
+        import pandas as pd  # noqa: PLC0415 - half a second, which the command does without
+
+        return pd.DataFrame(self.learned.rows(self.schema.class_names))
 
     def tables(
         self, source: Source, *, threshold: float | None = None, on_error: OnError = "stop"

@@ -22,6 +22,9 @@ from stages.files import write_json, write_text
 from stages.model.inputs import AS_THEY_ARE, Array, Pieces
 from stages.model.perceptron import Model
 
+# Where the pipeline keeps its own.
+CLASSIFIER = Path("models/classifier")
+
 CONTENTS = ("model.json", "schema.json", "weights.safetensors")
 SUMS = "sha256sums"
 

@@ -50,7 +50,7 @@ class Pieces:
         columns = xp.asarray(self.numbers, device=features.device)
         numbers = xp.take(features, columns, axis=-1)[..., None]
         places = xp.arange(self.count, **kind)
-        means, slopes = (xp.asarray(part, **kind) for part in _lines(self.count))
+        means, slopes = (xp.asarray(part, **kind) for part in lines(self.count))
         ramps = xp.clip((numbers + 1) * (self.count / 2) - places, 0, 1)
         bends = (2 * ramps - 1) / math.sqrt(self.count) - means - slopes * numbers
         flat = xp.reshape(BEND_SCALE * bends, (*features.shape[:-1], -1))
@@ -60,7 +60,7 @@ class Pieces:
 AS_THEY_ARE = Pieces()
 
 
-def _lines(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def lines(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return mean and slope of the line nearest to each ramp, over [-1, 1], in least squares.
 
     Over u uniform in [0, K], where ramp k is 0 up to k, rises to 1 at k + 1 and stays there, its

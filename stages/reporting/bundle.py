@@ -11,19 +11,19 @@ from stages.books.store import Budget, Entry
 from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
+from stages.model.classifier import load
+from stages.model.files import CLASSIFIER
+from stages.model.portable import to_onnx
 from stages.params import load_params
 from stages.reporting.report import write_report
 from stages.reporting.run import Run
 from stages.reporting.statement import FILE_NAME, Statement, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
-from stages.reporting.verify import TABLES, hashes_of, mixtures, parameters_of, verify
+from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, mixtures, parameters_of, verify
 from stages.tabular.leaks import leaks
-from stages.tabular.schema import Schema
 from stages.training.monitors import MONITORS
 from stages.training.result import TrainResult
 from stages.versions import is_shallow
-
-CLASSIFIER = Path("models/classifier")
 
 
 def publish(folder: Path) -> Statement:
@@ -38,8 +38,7 @@ def publish(folder: Path) -> Statement:
         raise UserError(f"{folder}: exists already. Name a new folder, or remove this one.")
     params = load_params()
     drawn = load_statement(Path("plots") / FILE_NAME)
-    schema = Schema.load(CLASSIFIER / "schema.json")
-    run = Run.read(Path(), schema, parameters_of(drawn))
+    run = Run.read(Path(), load(CLASSIFIER), parameters_of(drawn))
     total = refuse_unpublishable(run, budget_of(params))
     if make_statement(run) != drawn:
         raise UserError(
@@ -143,7 +142,12 @@ def _fill(folder: Path, run: Run) -> Statement:
     today = datetime.now(UTC).date()
     statement = make_statement(run, published=today)
     write_report(run, statement, folder, folder / "plots")
-    write_text(folder / "README.md", fill("model_card.md", run=run, statement=statement))
+    model = run.classifier
+    (folder / MODEL_ONNX).write_bytes(to_onnx(model.model, model.schema))
+    front, card = (
+        fill(f"model_card.{kind}", run=run, statement=statement) for kind in ("yaml", "md")
+    )
+    write_text(folder / "README.md", f"---\n{front}---\n{card}")
     statement = make_statement(run, published=today, files=hashes_of(folder))
     write_text(folder / FILE_NAME, to_yaml(statement))
     return statement

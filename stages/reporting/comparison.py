@@ -1,24 +1,29 @@
 """Runs side by side: the workspace and other revisions of this repository."""
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
-from stages.reporting.figures import BLUE, GREY, INK, picture, save
+from stages.evaluation.tables import classes_told
+from stages.reporting.figures import BLUE, GREY, INK, ORANGE, picture, save
 from stages.reporting.words import around, number, with_off
 from stages.results import Result
 from stages.training.result import TrainResult
-from stages.versions import commit_of, file_at
+from stages.versions import WORKSPACE, commit_of, file_at, parameters_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WORKSPACE = "workspace"
+TEST_COUNTS = "plots/test_counts.csv"
 
 # A line fits into 100 columns if a revision's name takes no more than these.
 LONGEST_NAME = 17
@@ -39,7 +44,8 @@ def runs(*revisions: str) -> "pd.DataFrame":
         metrics/evaluate.json, training figures begin with `train_`. `…_new_patients` and
         `…_noise` are ± of a figure, each with chance 0.95: how far it may be from what it is on
         ever more people like these, and from the exact one of these very rows. Shares are in
-        [0, 1], losses in nats; what a run does not tell is missing.
+        [0, 1], losses in nats; what a run does not tell is missing. Only runs of one `subject`, the
+        table and its label, can be compared.
 
     Raises:
         UserError: there is no such revision, or no run in it.
@@ -48,7 +54,9 @@ def runs(*revisions: str) -> "pd.DataFrame":
 
     names = dict.fromkeys([WORKSPACE, *revisions])
     rows = [
-        _figures(result_at(TrainResult, name), result_at(EvaluateResult, name)) for name in names
+        {"subject": subject_of(name)}
+        | _figures(result_at(TrainResult, name), result_at(EvaluateResult, name))
+        for name in names
     ]
     return pd.DataFrame(rows, index=pd.Index(names, name="revision"))
 
@@ -132,42 +140,125 @@ def _cells(name: str, test: EvaluateResult) -> tuple[str, ...]:
     )
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _short(name: str, most: int = LONGEST_NAME) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def draw(tests: Mapping[str, EvaluateResult], path: Path) -> None:
+def by_subject(tests: Mapping[str, EvaluateResult]) -> dict[str, dict[str, EvaluateResult]]:
+    """Return the runs by what they are about, as only those about the same can be compared."""
+    groups: dict[str, dict[str, EvaluateResult]] = {}
+    for name, test in tests.items():
+        groups.setdefault(subject_of(name), {})[name] = test
+    return groups
+
+
+def subject_of(name: str) -> str:
+    """Return what a run is about: the table's path and the names of the label's classes."""
+    commit = WORKSPACE if name == WORKSPACE else commit_of(name) or name
+    data = parameters_at(commit, "preprocess").get("data", "a table that is not told")
+    counts = csv.DictReader(io.StringIO(file_at(commit, TEST_COUNTS) or ""))
+    classes = classes_told([*counts])
+    return f"{data}: {' / '.join(classes) or 'a label that is not told'}"
+
+
+def refuse_other_pictures(path: Path) -> None:
+    """Refuse a name under which no picture is looked for.
+
+    Raises:
+        UserError: it is no PNG file's.
+    """
+    if path.suffix != ".png" or path.is_dir():
+        raise UserError(
+            f"--picture {path}: expected the name of a file that ends in .png. Name one such as "
+            "privacy_utility.png."
+        )
+
+
+# Runs about one table and label look alike, and unlike the others.
+LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREY, "^"), (INK, "D"))
+
+
+def draw(groups: Mapping[str, Mapping[str, EvaluateResult]], path: Path) -> None:
     """Draw test accuracy, ± for new patients, against ε of the whole into a PNG, a point per run.
+
+    Beside them stands the accuracy of always saying the largest class, of each table and label.
+
+    Args:
+        groups: the runs by what they are about.
+        path: the file.
 
     Raises:
         UserError: none of the runs makes a promise.
     """
-    points = {
-        name: (test.epsilon_overall, *around(test, "accuracy", 1.0))
-        for name, test in tests.items()
-        if test.epsilon_overall is not None
+    promised = {
+        subject: {name: test for name, test in tests.items() if test.epsilon_overall is not None}
+        for subject, tests in groups.items()
     }
-    if not points:
+    promised = {subject: tests for subject, tests in promised.items() if tests}
+    if not promised:
         raise UserError("--picture: none of these runs makes a promise that could be drawn.")
 
-    look: Any = {"textcoords": "offset points", "fontsize": 10, "color": GREY}
-
     def draw_points(axes: Axes) -> None:
-        for name, (epsilon, value, low, high) in points.items():
-            ends = [[100 * (value - low)], [100 * (high - value)]]
-            axes.errorbar(epsilon, 100 * value, ends, fmt="o", color=BLUE, capsize=4)
-            base = 100 * tests[name].base_rate
-            axes.plot(epsilon, base, "_", color=GREY, markersize=14)
-            axes.annotate("base rate", (epsilon, base), xytext=(9, -3), **look)
-            place = (epsilon, 100 * value)
-            axes.annotate(name, place, xytext=(7, 7), **look | {"color": INK})
-        epsilons, values, *_ = zip(*points.values(), strict=True)
-        axes.margins(x=0.3, y=0.15)
-        axes.set_title(f"{_range(values, '.1%')} right at ε = {_range(epsilons, '.4g')}")
-        axes.set(xlabel="ε of all that a run publishes", ylabel="right (%), ± for new patients")
-        axes.set_xlim(0, 1.3 * max(epsilons))
+        for (subject, tests), (colour, marker) in zip(promised.items(), cycle(LOOKS)):
+            for test in tests.values():
+                value, low, high = around(test, "accuracy", 1.0)
+                ends = [[100 * (value - low)], [100 * (high - value)]]
+                place = (test.epsilon_overall or 0.0, 100 * value)
+                axes.errorbar(*place, ends, fmt=marker, color=colour, capsize=4)
+            rate = 100 * float(np.mean([test.base_rate for test in tests.values()]))
+            axes.axhline(rate, color=colour, linewidth=1, linestyle="--")
+            axes.plot([], [], marker, color=colour, label=_short(subject, 60))
+        axes.set(xlabel="ε of all that a run publishes; dashed: the base rate")
+        axes.set(ylabel="right (%), ± for new patients", xlim=(0, None))
+        axes.margins(y=0.15)
+        axes.set_title(_title(promised))
+        if len(promised) > 1:
+            axes.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.15))
+        _name_points(axes, dict(chain(*(tests.items() for tests in promised.values()))))
 
-    save(picture([draw_points], width=6.5), path)
+    save(picture([draw_points], width=7.5), path)
+
+
+def _title(groups: Mapping[str, Mapping[str, EvaluateResult]]) -> str:
+    """Return what runs about one thing found; nothing can be said of several at once."""
+    if len(groups) > 1:
+        return "Runs on several tables or labels"
+    (tests,) = groups.values()
+    values = [test.accuracy for test in tests.values()]
+    epsilons = [test.epsilon_overall or 0.0 for test in tests.values()]
+    return f"{_range(values, '.1%')} right at ε = {_range(epsilons, '.4g')}"
+
+
+def _name_points(axes: Axes, tests: Mapping[str, EvaluateResult]) -> None:
+    """Write the runs' names in a column to the right, in the order of their points."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    names = sorted(tests, key=lambda name: tests[name].accuracy)
+    gap = (high - low) / max(18, len(names))
+    heights = apart([100 * tests[name].accuracy for name in names], gap, low, high)
+    for name, height in zip(names, heights, strict=True):
+        axes.annotate(
+            _short(name),
+            (tests[name].epsilon_overall or 0.0, 100 * tests[name].accuracy),
+            xytext=(1.03, height),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=10,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "alpha": 0.6},
+        )
+
+
+def apart(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return sorted heights, moved as little as it takes to be `gap` apart from `low` to `high`."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + gap if moved else low))
+    ceiling = high
+    for place in reversed(range(len(moved))):
+        moved[place] = min(moved[place], ceiling)
+        ceiling = moved[place] - gap
+    return moved
 
 
 def _range(values: Sequence[float], form: str) -> str:

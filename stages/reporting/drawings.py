@@ -21,6 +21,7 @@ from stages.evaluation.metrics import (
 from stages.evaluation.scores import Values, bin_means
 from stages.evaluation.tables import drawn_roc, shown
 from stages.privacy.attack import curve_rows
+from stages.reporting import effects
 from stages.reporting.figures import BLUE, GREY, INK, ORANGE, SHADES, SIDE, picture, save, to_svg
 from stages.reporting.run import Run
 from stages.reporting.words import with_off
@@ -32,17 +33,18 @@ WIDEST = 0.5  # ± of a share that is drawn
 
 def write_pictures(run: Run, folder: Path) -> None:
     """Write every picture of a run into `folder`, its drawings side by side."""
-    for name, drawings in PICTURES.items():
-        save(_picture(run, drawings), folder / name)
+    for name, drawings_of in PICTURES.items():
+        save(_picture(run, drawings_of(run)), folder / name)
 
 
 def graphics_of(run: Run) -> dict[str, list[str]]:
     """Return the drawings of each picture as SVG elements, by the picture's file name."""
     return {
         name: [
-            to_svg(_picture(run, [draw]), f"{name} {place}") for place, draw in enumerate(drawings)
+            to_svg(_picture(run, [draw]), f"{name} {place}")
+            for place, draw in enumerate(drawings_of(run))
         ]
-        for name, drawings in PICTURES.items()
+        for name, drawings_of in PICTURES.items()
     }
 
 
@@ -232,14 +234,18 @@ def attack(run: Run, axes: Axes) -> None:
 
 Drawing = Callable[[Run, Axes], None]
 
-# The pictures by file. The page shows the drawings of each one by one.
-PICTURES: dict[str, tuple[Drawing, ...]] = {
-    "training.png": (loss, accuracy, spent),
-    "confusion_matrix.png": (confusion,),
-    "roc.png": (roc,),
-    "calibration.png": (calibration,),
-    "attack.png": (attack,),
+# The pictures by file, and what is drawn in each. The page shows the drawings one by one.
+PICTURES: dict[str, Callable[[Run], Sequence[Drawing]]] = {
+    "training.png": lambda run: (loss, accuracy, spent),
+    "confusion_matrix.png": lambda run: (confusion,),
+    "roc.png": lambda run: (roc,),
+    "calibration.png": lambda run: (calibration,),
+    "effects.png": effects.drawings_of,
+    "attack.png": lambda run: (attack,),
 }
+
+# What tells of the test figures; all else is the training's.
+OF_TESTING = (confusion, roc, calibration, attack)
 
 
 def _picture(run: Run, drawings: Sequence[Drawing]) -> Figure:
@@ -252,8 +258,7 @@ def _picture(run: Run, drawings: Sequence[Drawing]) -> Figure:
 def _marked(run: Run, draw: Drawing, axes: Axes) -> None:
     """Draw, and say across it that ε does not cover what it shows, where that is so."""
     draw(run, axes)
-    of_training = draw in PICTURES["training.png"]
-    if why := run.train.no_guarantee if of_training else run.no_guarantee:
+    if why := run.no_guarantee if draw in OF_TESTING else run.train.no_guarantee:
         place: Any = {"ha": "center", "va": "center", "transform": axes.transAxes, "zorder": 10}
         look: Any = {"rotation": 20, "fontsize": 20, "weight": "bold", "color": ORANGE}
         box = {"facecolor": "white", "edgecolor": ORANGE, "alpha": 0.8}

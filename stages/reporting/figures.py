@@ -37,6 +37,9 @@ VARIABLES = {
 }
 
 SIDE = 4.9  # inches, of one drawing
+ACROSS = 3  # drawings in a line of a picture
+# Dots per inch: a line of three is not wider than the page on which `dvc plots diff` shows it.
+RESOLUTION = 85
 
 STYLE: Any = {
     "font.size": 12,
@@ -64,12 +67,13 @@ Drawing = Callable[[Axes], None]
 
 
 def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
-    """Return the drawings side by side, each `width` inches wide and nearly as high."""
+    """Return the drawings, three to a line, each `width` inches wide and nearly as high."""
+    across = min(len(drawings), ACROSS)
+    lines = -(-len(drawings) // ACROSS)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * len(drawings), max(SIDE, width) - 0.3))
-        axes = figure.subplots(1, len(drawings), squeeze=False)
-        for draw, own in zip(drawings, axes[0], strict=True):
-            draw(own)
+        figure = Figure(figsize=(width * across, lines * (max(SIDE, width) - 0.3)))
+        for place, draw in enumerate(drawings, start=1):
+            draw(figure.add_subplot(lines, across, place))
     figure.draw_without_rendering()  # which finds room for everything, once for all savings
     figure.set_layout_engine("none")
     return figure
@@ -78,7 +82,7 @@ def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with whole_file(path) as scratch:
-        figure.savefig(scratch, format="png", dpi=150)
+        figure.savefig(scratch, format="png", dpi=RESOLUTION)
 
 
 def to_svg(figure: Figure, name: str) -> str:

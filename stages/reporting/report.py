@@ -17,6 +17,7 @@ def write_report(run: Run, statement: Statement, folder: Path, plots: Path) -> N
     """Write report.md and report.html into `folder`, and into `plots`, in or below it, the rest."""
     write_pictures(run, plots)
     write_csv(plots / "privacy_utility.csv", [utility_point(run.test)])
+    write_csv(plots / "effects.csv", [*run.classifier.learned.rows(run.classes)])
     to_plots = "".join(f"{part}/" for part in plots.relative_to(folder).parts)
     markdown = fill("report.md", run=run, statement=statement, plots=to_plots)
     write_text(folder / "report.md", markdown)

@@ -20,6 +20,7 @@ from stages.evaluation.result import EvaluateResult
 from stages.evaluation.scores import Values, logits
 from stages.evaluation.tables import counts_of
 from stages.files import read_csv
+from stages.model.classifier import Classifier
 from stages.privacy.attack import (
     Profile,
     profile_of_counts,
@@ -61,7 +62,7 @@ class Run:
 
     Attributes:
         train, test: its metrics.
-        schema: what its table was declared to hold.
+        classifier: its model, with the schema that declares its table.
         parameters: what it was asked to do.
         epochs: the training curves.
         scores: the counts of scores as released, like `tables.score_rows`.
@@ -71,7 +72,7 @@ class Run:
 
     train: TrainResult
     test: EvaluateResult
-    schema: Schema
+    classifier: Classifier
     parameters: Parameters
     epochs: Epochs
     scores: Sequence[Mapping[str, str]]
@@ -79,7 +80,7 @@ class Run:
     attack: Sequence[Mapping[str, float]]
 
     @classmethod
-    def read(cls, folder: Path, schema: Schema, parameters: Parameters) -> "Run":
+    def read(cls, folder: Path, classifier: Classifier, parameters: Parameters) -> "Run":
         """Read the run whose metrics and plots are in `folder`.
 
         Raises:
@@ -91,7 +92,12 @@ class Run:
             for name in ("training", "test_counts", "subgroups", "attack")
         )
         curves, attack_curve = from_csv(epochs), from_csv(attack)
-        return cls(train, test, schema, parameters, curves, scores, groups, attack_curve)
+        return cls(train, test, classifier, parameters, curves, scores, groups, attack_curve)
+
+    @property
+    def schema(self) -> Schema:
+        """What its table was declared to hold."""
+        return self.classifier.schema
 
     @property
     def no_guarantee(self) -> str | None:

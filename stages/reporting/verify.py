@@ -13,8 +13,10 @@ from stages.books.records import epsilon_of, seen_by
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.explain import mistakes
-from stages.files import read_json
+from stages.files import read_csv, read_json
+from stages.model.classifier import load
 from stages.model.files import CONTENTS, SUMS, load_model
+from stages.model.portable import differences
 from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.gaussian import epsilon_gaussian, is_gaussian, precision
@@ -28,7 +30,6 @@ from stages.reporting.statement import (
     load_statement,
     make_statement,
 )
-from stages.tabular.schema import Schema
 from stages.training.accounting import effective_noise_multiplier, privacy_profile, spent_by
 from stages.training.curves import ending
 from stages.training.result import TrainResult
@@ -41,6 +42,8 @@ ROUNDED_TABLE = 1e-3
 # More mechanisms than any run of this pipeline releases.
 MOST_EVENTS = 64
 
+MODEL_ONNX = "model.onnx"
+
 # What a bundle holds, by its place there: the released tables, and all but the statement, which
 # tells the hashes of these.
 TABLES = ("plots/attack.csv", "plots/subgroups.csv", "plots/test_counts.csv", "plots/training.csv")
@@ -48,9 +51,9 @@ EXPECTED = (
     *(f"model/{name}" for name in (*CONTENTS, SUMS)),
     *(str(result.path) for result in (TrainResult, EvaluateResult)),
     *TABLES,
-    *(f"plots/{name}.csv" for name in ("confusion", "privacy_utility", "roc")),
+    *(f"plots/{name}.csv" for name in ("confusion", "effects", "privacy_utility", "roc")),
     *(f"plots/{name}" for name in PICTURES),
-    *("README.md", "report.html", "report.md"),
+    *("README.md", "report.html", "report.md", MODEL_ONNX),
 )
 
 
@@ -144,7 +147,7 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
     if changed:  # what is not as it was written need not be understood
         yield from changed
         return
-    run = Run.read(folder, Schema.load(folder / "model/schema.json"), parameters_of(statement))
+    run = Run.read(folder, load(folder / "model"), parameters_of(statement))
     spends = [record.spend for record in (run.train.record, *run.test.ledger)]
     if any(len(spend.events) > MOST_EVENTS for spend in spends):
         yield f"metrics/ tell of more than {MOST_EVENTS} mechanisms"
@@ -153,6 +156,12 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
         if read_json(folder / result.path) != result.content:
             yield f"{result.path} does not begin with what follows from its evidence"
     yield from mixtures(run, folder / "model")
+    model = run.classifier
+    for part in differences((folder / MODEL_ONNX).read_bytes(), model.model, model.schema):
+        yield f"{MODEL_ONNX}: `{part}` does not follow from model/"
+    effects = model.learned.rows(run.classes)
+    if not _agree(read_csv(folder / "plots/effects.csv"), [*effects]):
+        yield "plots/effects.csv does not follow from the model"
     published = date.fromisoformat(statement["deployment"]["basic"]["publication_date"])
     again = make_statement(run, published=published, files=evidence["files"])
     for place in _differences(statement, again):
@@ -177,6 +186,20 @@ def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} does not belong to it"
         elif found[name] != stated[name]:
             yield f"{name} was changed"
+
+
+def _agree(told: Sequence[Mapping[str, str]], derived: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the rows of a table are those that follow, but for how machines round."""
+
+    def alike(cell: str, value: Any) -> bool:
+        return cell == value or (
+            isinstance(value, float) and abs(float(cell) - value) <= ROUNDED_TABLE
+        )
+
+    return len(told) == len(derived) and all(
+        ours.keys() == theirs.keys() and all(alike(ours[key], theirs[key]) for key in ours)
+        for ours, theirs in zip(told, derived, strict=True)
+    )
 
 
 def _differences(stated: Any, derived: Any, place: str = "") -> Iterator[str]:

@@ -1,9 +1,12 @@
 """Turn validated rows into the numbers a model reads. Each row alone: nothing is fitted on rows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stages.tabular.graph import Graph
 from stages.tabular.prepared import About
 from stages.tabular.schema import Schema
 
@@ -19,17 +22,50 @@ def encode(batch: pa.RecordBatch, schema: Schema) -> npt.NDArray[np.float32]:
         or 1. A cut-off is +1 where it is reached, and -1 below. Declared interactions are products
         of these.
     """
-    blocks = {
-        feature.name: feature.encode(*map(batch.column, feature.inputs))
-        for feature in schema.features
-    }
+    return join(
+        {
+            feature.name: feature.encode(*map(batch.column, feature.inputs))
+            for feature in schema.features
+        },
+        schema,
+    )
+
+
+def join(blocks: Mapping[str, npt.NDArray[np.float32]], schema: Schema) -> npt.NDArray[np.float32]:
+    """Return (rows, features) of the encoded columns of each feature, by its name."""
     products = [
         (blocks[first][:, :, np.newaxis] * blocks[second][:, np.newaxis, :]).reshape(
-            batch.num_rows, -1
+            len(blocks[first]), -1
         )
         for first, second in schema.interactions
     ]
-    return np.hstack([*blocks.values(), *products], dtype=np.float32)
+    own = [blocks[feature.name] for feature in schema.features]
+    return np.hstack([*own, *products], dtype=np.float32)
+
+
+def write_down(graph: Graph, schema: Schema) -> str:
+    """Write down what `encode` does of the raw columns, which become the inputs of `graph`.
+
+    Returns:
+        Name of the encoded columns (rows, features) float32; a row with a cell that the schema does
+        not allow has NaN in it.
+    """
+    blocks = {
+        feature.name: feature.write_down(graph, schema.missing_values)
+        for feature in schema.features
+    }
+    widths = {feature.name: len(feature.columns) for feature in schema.features}
+    products = []
+    for first, second in schema.interactions:
+        down = graph.call("Unsqueeze", blocks[first], graph.constant("axis 2", [2], np.int64))
+        across = graph.call("Unsqueeze", blocks[second], graph.constant("axis 1", [1], np.int64))
+        size = widths[first] * widths[second]
+        shape = graph.constant(f"{size} columns", [-1, size], np.int64)
+        products.append(graph.call("Reshape", graph.call("Mul", down, across), shape))
+    encoded = graph.call("Concat", *blocks.values(), *products, axis=1)
+    for name in schema.references:  # which no feature refuses for being missing
+        encoded = graph.refuse(encoded, graph.call("IsNaN", graph.column(name, float)))
+    return encoded
 
 
 def labels(batch: pa.RecordBatch, schema: Schema) -> npt.NDArray[np.int64]:

@@ -86,6 +86,13 @@ class Schema(Declared):
         return tuple(field for field in self.fields if isinstance(field, Feature))
 
     @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the fields that features are encoded from, and that are none themselves."""
+        inputs = dict.fromkeys(name for feature in self.features for name in feature.inputs)
+        own = {feature.name for feature in self.features}
+        return tuple(name for name in inputs if name not in own)
+
+    @property
     def label(self) -> Label:
         """The one field to predict."""
         return next(field for field in self.fields if isinstance(field, Label))

@@ -130,6 +130,16 @@ def smoothed(epochs: Epochs, name: str) -> tuple[Values, Values]:
     return mean, np.hypot(np.sqrt(left), common)
 
 
+def with_means(epochs: Epochs) -> list[dict[str, float]]:
+    """Return the epochs with each curve's mean as well, and its band of ±2 standard deviations."""
+    rows = [dict(row) for row in epochs]
+    for name, most in (("loss", math.inf), ("accuracy", 1.0)):
+        for row, mean, noise in zip(rows, *smoothed(epochs, name), strict=True):
+            low, high = max(0.0, mean - 2 * noise), min(most, mean + 2 * noise)
+            row |= {f"{name}_smoothed": mean, f"{name}_low": low, f"{name}_high": high}
+    return rows
+
+
 def ending(epochs: Epochs, name: str) -> tuple[float, float]:
     """Return where the smoothed curve ends, and the standard deviation of the noise in that."""
     mean, noise = smoothed(epochs, name)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stages.books.booking import Booking
 from stages.books.records import Record, epsilon_of, seen_by
 from stages.files import whole_folder, write_csv
-from stages.model.files import save_model
+from stages.model.files import CLASSIFIER, save_model
 from stages.params import Params
 from stages.privacy.attack import Profile, curve_rows, figures_of
 from stages.privacy.events import Steps, to_json
@@ -20,13 +20,13 @@ from stages.privacy.renyi import epsilon_of_curve, renyi_curve
 from stages.tabular.prepared import Prepared
 from stages.training.accounting import Spent, epsilon_curve, privacy_profile
 from stages.training.checkpoint import Checkpoint, state_of
-from stages.training.curves import Epoch, Epochs, ending
+from stages.training.curves import Epoch, Epochs, ending, with_means
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
 from stages.training.past import Past, lineage
 from stages.training.result import Promise, TrainResult
 
-CLASSIFIER, CHECKPOINT = Path("models/classifier"), Path("models/checkpoint")
+CHECKPOINT = Path("models/checkpoint")
 
 # What the mechanism and its accounting are made of.
 LIBRARIES = ("torch", "opacus", "dp-accounting", "opendp", "numpy", "randomgen")
@@ -96,7 +96,7 @@ class Trained:
             Checkpoint(self.booking.run, self.history, rows, about, state, result.releases).save(
                 folder
             )
-        write_csv("plots/training.csv", rows)
+        write_csv("plots/training.csv", with_means(rows))
         write_csv("plots/attack.csv", curve_rows(profile))
         result.write()
         return result

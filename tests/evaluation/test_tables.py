@@ -102,6 +102,7 @@ def test_group_rows_have_the_figures_of_each_group_and_both_intervals():
     assert here == {
         "column": "ward",
         "group": "a",
+        "name": "ward: a",
         "rows": 12,
         "rows_noise": 2,
         "accuracy": 0.75,
@@ -111,3 +112,5 @@ def test_group_rows_have_the_figures_of_each_group_and_both_intervals():
     assert (there["group"], there["accuracy_new_patients"]) == ("b", 0.4)
     (exact, _) = group_rows("ward", ["a", "b"], {"rows": rows, "accuracy": one}, noisy=False)
     assert "accuracy_noise" not in exact
+    (everyone,) = group_rows("everyone", [""], {"rows": one}, noisy=False)
+    assert everyone["name"] == "everyone"

@@ -29,6 +29,7 @@ from torch.nn import functional
 from stages import evaluate, preprocess, train
 from stages.errors import BrokenGuaranteeError, UserError
 from stages.evaluation import counting, output, release
+from stages.model.files import CLASSIFIER
 from stages.model.perceptron import Architecture
 from stages.privacy.events import Steps
 from stages.privacy.history import adaptive_epsilon
@@ -1062,7 +1063,7 @@ def two_releases(folder, monkeypatch, name):
     lay_out(folder, SAMPLE, evaluation_epsilon=0.5)
     monkeypatch.chdir(folder)
     preprocess.main()
-    save_fixed_model(evaluate.CLASSIFIER)
+    save_fixed_model(CLASSIFIER)
     tables = []
     for _ in range(2):
         evaluate.main()

@@ -106,8 +106,20 @@ REGISTRY = {
     "plots/training.csv: accuracy": TRAINING,
     "plots/training.csv: accuracy_noise": TRAINING,
     "plots/training.csv: accuracy_noise_shared": TRAINING,
+    "plots/training.csv: *_smoothed": TRAINING,
+    "plots/training.csv: *_low": TRAINING,
+    "plots/training.csv: *_high": TRAINING,
     "plots/training.csv: epsilon": ACCOUNTANTS,
     "plots/training.png": TRAINING,
+    # What the model does on a public grid.
+    "plots/effects.csv: feature": PARAMETER,
+    "plots/effects.csv: value": PARAMETER,
+    "plots/effects.csv: class": PARAMETER,
+    "plots/effects.csv: strength": TRAINING,
+    "plots/effects.csv: probability": TRAINING,
+    "plots/effects.csv: low": TRAINING,
+    "plots/effects.csv: high": TRAINING,
+    "plots/effects.png": TRAINING,
     "plots/attack.csv: false_positive_rate": PARAMETER,
     "plots/attack.csv: true_positive_rate": ACCOUNTANTS,
     "plots/attack.png": ACCOUNTANTS,
@@ -161,6 +173,7 @@ REGISTRY = {
     "plots/test_counts.csv: rows": COUNTS,
     "plots/subgroups.csv: column": PARAMETER,
     "plots/subgroups.csv: group": PARAMETER,
+    "plots/subgroups.csv: name": PARAMETER,
     "plots/subgroups.csv: rows": COUNTS,
     "plots/subgroups.csv: accuracy": AFTER_COUNTS,
     "plots/subgroups.csv: recall": AFTER_COUNTS,
@@ -191,6 +204,7 @@ REGISTRY = {
     "dvc.lock: *.outs.models/checkpoint.*": TRAINING,
     "dvc.lock: *.outs.metrics/train.json.*": TRAINING,
     "dvc.lock: *.outs.plots/training.*": TRAINING,
+    "dvc.lock: *.outs.plots/effects.*": TRAINING,
     "dvc.lock: *.outs.plots/attack.*": ACCOUNTANTS,
     "dvc.lock: *.outs.plots/report.*": TRAINING,
     "dvc.lock: *.outs.plots/statement.yaml.*": TRAINING,
@@ -500,15 +514,15 @@ def test_an_exact_count_or_hash_under_a_listed_key_is_seen(copied, exact):
 
 
 def test_pictures_and_report_are_made_of_what_is_released(project, copied, monkeypatch):
-    drawn = ("*.png", "report.*", "statement.yaml", "privacy_utility.csv")
+    drawn = ("*.png", "report.*", "statement.yaml", "privacy_utility.csv", "effects.csv")
     pictures = {path: path.read_bytes() for kind in drawn for path in (copied / "plots").glob(kind)}
-    assert len(pictures) == 9
+    assert len(pictures) == 11
     for path in pictures:
         path.unlink()
-    # Neither rows nor model are within reach here.
-    for name in ("params.yaml", "data/sample_medical_data.schema.json"):
-        (copied / name).parent.mkdir(exist_ok=True)
-        shutil.copy(project.folder / name, copied / name)
+    # No row is within reach here, only what is released.
+    shutil.copy(project.folder / "params.yaml", copied)
+    shutil.copytree(project.folder / "models/classifier", copied / "models/classifier")
+    assert not (copied / "data").exists()
     monkeypatch.chdir(copied)
     plot.main()
     assert {path: path.read_bytes() for path in pictures} == pictures

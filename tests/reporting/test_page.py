@@ -3,7 +3,6 @@
 A check that runs on any machine; `test_browser.py` looks at the page in a real browser.
 """
 
-import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,15 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from PIL import Image
 
 from stages.evaluation.result import EvaluateResult
+from stages.model.classifier import Classifier, load
 from stages.reporting.drawings import PICTURES
 from stages.reporting.page import page
 from stages.reporting.run import Run
 from stages.reporting.statement import load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
 from stages.reporting.verify import parameters_of
-from stages.tabular.schema import Schema
 from stages.training.result import TrainResult
 
 # WCAG 2.2: 4.5 for text (1.4.3), 3 for lines and marks of a picture (1.4.11).
@@ -145,6 +145,13 @@ def html(released):
 
 def test_the_page_stands_alone_and_can_be_read(html):
     assert faults(html) == []
+
+
+def test_no_picture_is_wider_than_the_page_of_dvc_plots_diff(released):
+    # A screen of 1,280 points, less the borders that DVC draws.
+    sizes = {name: Image.open(released / "plots" / name).size for name in PICTURES}
+    assert {name: width for name, (width, _) in sizes.items() if width > 1250} == {}
+    assert sizes["training.png"][0] > 1200  # as large as that allows
 
 
 def test_the_contrast_is_the_standards():
@@ -292,11 +299,11 @@ NASTY = [
 def report_that_says(released, text):
     """Return statement and page of the run, with a text as name and description of a column."""
     statement = load_statement(released / "plots/statement.yaml")
-    schema = Schema.load(next((released / "data").glob("*.schema.json")))
-    first, *others = schema.fields
+    model = load(released / "models/classifier")
+    first, *others = model.schema.fields
     planted = first.model_copy(update={"name": text, "description": text})
-    schema = schema.model_copy(update={"fields": (planted, *others)})
-    run = Run.read(released, schema, parameters_of(statement))
+    schema = model.schema.model_copy(update={"fields": (planted, *others)})
+    run = Run.read(released, Classifier(model.model, schema), parameters_of(statement))
     statement = make_statement(run)
     markdown = fill("report.md", run=run, statement=statement, plots="")
     return statement, page(markdown, dict.fromkeys(PICTURES, ()))
@@ -322,7 +329,7 @@ def test_a_simulation_says_so_at_the_top_and_across_every_figure(simulated):
     html = (simulated / "plots/report.html").read_text()
     page = Elements(html)
     assert page.named("p")[0].text == "Not private, not for publication: simulation_seed is set."
-    assert len(page.named("svg")) == 6
+    assert len(page.named("svg")) == 13  # 6 of released figures, one per column and one of a pair
     for picture in page.named("svg"):
         assert "NOT PRIVATE" in picture.text
     assert "makes no promise" in page.named("p")[1].text
@@ -334,17 +341,16 @@ def test_a_private_run_carries_no_such_banner(html):
     assert "Not private" not in html
 
 
-def test_a_public_table_is_told_to_be_protected_by_nothing(released, html, told, tmp_path):
+def test_a_public_table_is_told_to_be_protected_by_nothing(released, html, told):
     said = "every ε here shows how the pipeline counts and protects nobody"
     assert said in " ".join(html.split())
     assert said in (released / "plots/report.md").read_text()
     assert told.evidence["public_table"] is True
     assert "ε demonstrates and protects nobody" in told.evidence["not_covered"][0]
     # A table of patients is told of without it.
-    schema = json.loads((released / "data/sample_medical_data.schema.json").read_text())
-    del schema["public"]
-    (tmp_path / "private.json").write_text(json.dumps(schema))
-    run = Run.read(released, Schema.load(tmp_path / "private.json"), parameters_of(told.statement))
+    model = load(released / "models/classifier")
+    private = Classifier(model.model, model.schema.model_copy(update={"public": False}))
+    run = Run.read(released, private, parameters_of(told.statement))
     statement = make_statement(run)
     assert statement["evidence"]["public_table"] is False
     assert "protects nobody" not in to_yaml(statement)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stages.training.curves import Curve, ending, smoothed
+from stages.training.curves import Curve, ending, smoothed, with_means
 from stages.training.plan import Plan
 
 STEPS = 48
@@ -118,6 +118,17 @@ def test_the_ending_of_many_epochs_by_hand():
     # Of noise 0.5, of which they have 0.4 in common, that stays and 0.3 is averaged.
     _, noise = ending(curve(range(32), 0.5, shared=0.4), "loss")
     assert noise == pytest.approx(math.hypot(0.4, 0.3 / math.sqrt(3)))
+
+
+def test_the_band_is_two_deviations_around_the_mean_as_far_as_a_curve_can_be():
+    losses, shares = curve([0.05, 0.5], 0.1), [0.95, 0.5]
+    parts = {"accuracy_noise": 0.1, "accuracy_noise_shared": 0.0}
+    epochs = [row | parts | {"accuracy": a} for row, a in zip(losses, shares, strict=True)]
+    first, second = with_means(epochs)
+    assert second.items() >= epochs[1].items()
+    told = [f"{name}_{end}" for name in ("loss", "accuracy") for end in ("smoothed", "low", "high")]
+    assert [first[name] for name in told] == pytest.approx([0.05, 0, 0.25, 0.95, 0.75, 1])
+    assert [second[name] for name in told] == pytest.approx([0.5, 0.3, 0.7, 0.5, 0.3, 0.7])
 
 
 def test_the_noise_told_is_the_noise_there_is():

@@ -12,6 +12,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from stages.explain import quoted
+from stages.tabular.graph import Graph
 
 # What a missing cell is called where it is a level or a column of its own.
 MISSING = "(missing)"
@@ -226,6 +227,32 @@ class Feature(ReadField):
     @abstractmethod
     def encode(self, *columns: pa.Array) -> npt.NDArray[np.float32]:
         """Return (rows, columns) float32 of its `inputs` as from `read`, each row by itself."""
+
+    @abstractmethod
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        """Write down what `read` and `encode` do of `inputs`, which `graph` takes as its own.
+
+        A cell of a numeric column is missing where it is NaN, of a text where it is one of the
+        missing values or empty. A date is the number of days since 1970-01-01.
+
+        Returns:
+            Name of the encoded columns (rows, columns) float32; NaN where `read` refuses the cell.
+        """
+
+    @abstractmethod
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        """Return cells, as from `read`, at `shares` (0 to 1) of the way through the domain.
+
+        Where the kind has further `inputs`, it is for a 0 in these.
+        """
+
+    @abstractmethod
+    def grid(self, most: int) -> pa.Array:
+        """Return every cell there can be, or `most` of a range, in order and what misses last."""
+
+    def shown(self, cell: Any) -> Any:
+        """Return a cell of `spread` or `grid`, which is not missing, as its declaration puts it."""
+        return cell
 
 
 class Label(ReadField):

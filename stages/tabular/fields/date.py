@@ -1,7 +1,8 @@
 """Dates and times: as a feature, and as what another date is counted from."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -24,7 +25,8 @@ from stages.tabular.fields.base import (
     ReadField,
 )
 from stages.tabular.fields.levels import different
-from stages.tabular.fields.number import Array, Bounds, scaled
+from stages.tabular.fields.number import Array, Bounds, scaled, write_scaled
+from stages.tabular.graph import Graph
 
 EPOCH = datetime(1970, 1, 1)
 DAY = timedelta(days=1)
@@ -32,7 +34,12 @@ MICROSECONDS = 86_400_000_000  # of a day
 
 # In days; a year as the Gregorian calendar has it in the mean.
 UNITS = {"days": 1.0, "years": 365.2425}
+THURSDAY = 3  # the place of 1970-01-01 among them
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+# What each month and each weekday is encoded as.
+TURNS = np.arange(12) * (2 * np.pi / 12)
+PARTS = {"month": np.stack([np.sin(TURNS), np.cos(TURNS)], axis=1), "weekday": np.eye(7)}
 
 # How public files write dates; where several fit, the first is proposed.
 FORMATS = (
@@ -161,6 +168,30 @@ class _Date(ReadField):
         return [self.name, self.type, self.policy, self.format]
 
 
+def write_weekday(graph: Graph, days: str) -> str:
+    """Write down the place of whole days since 1970-01-01 in WEEKDAYS."""
+    shifted = graph.call("Add", days, graph.constant("Thursday", float(THURSDAY)))
+    return graph.remainder(shifted, 7)
+
+
+def write_month(graph: Graph, days: str) -> str:
+    """Write down the month, January being 0, of whole days since 1970-01-01.
+
+    Years begin in March, so that they end with the odd day (Hinnant 2013, "chrono-Compatible
+    Low-Level Date Algorithms", `civil_from_days`).
+    """
+    add, times = (partial(graph.with_number, operator) for operator in ("Add", "Mul"))
+    day = graph.remainder(add(days, 719_468), 146_097)  # of 400 years, the first 0000-03-01
+    leaps = graph.call("Sub", graph.parts_of(day, 36_524), graph.parts_of(day, 1_460))
+    leaps = graph.call("Sub", leaps, graph.parts_of(day, 146_096))
+    year = graph.parts_of(graph.call("Add", day, leaps), 365)
+    leaps = graph.call("Sub", graph.parts_of(year, 4), graph.parts_of(year, 100))
+    before = graph.call("Add", times(year, 365), leaps)
+    of_year = graph.call("Sub", day, before)
+    from_march = graph.parts_of(add(times(of_year, 5), 2), 153)
+    return graph.remainder(add(from_march, 2), 12)
+
+
 class DateReference(_Date):
     """A date that is read for the sake of others, and no feature by itself."""
 
@@ -249,15 +280,59 @@ class DateFeature(Feature, _Date):
         there = ~np.isnan(days)
         whole = np.floor(np.where(there, days, 0)).astype("datetime64[D]")
         if part == "month":
-            turn = whole.astype("datetime64[M]").astype(np.int64) % 12 * (2 * np.pi / 12)
-            columns = np.stack([np.sin(turn), np.cos(turn)], axis=1)
-        else:  # 1970-01-01 was a Thursday
-            columns = np.eye(7)[(whole.astype(np.int64) + 3) % 7]
-        return (columns * there[:, np.newaxis]).astype(np.float32)
+            places = whole.astype("datetime64[M]").astype(np.int64) % 12
+        else:
+            places = (whole.astype(np.int64) + THURSDAY) % 7
+        return (PARTS[part][places] * there[:, np.newaxis]).astype(np.float32)
 
     def _time_since(self, days: Array, base: Array) -> Array:
         assert self.since is not None
         return (days - base) / UNITS[self.since.unit]
+
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        days, *bases = (graph.column(name, float) for name in self.inputs)
+        numbers = days
+        if self.since:
+            unit = graph.constant(self.since.unit, UNITS[self.since.unit])
+            numbers = graph.call("Div", graph.call("Sub", days, bases[0]), unit)
+        missing, refused = graph.call("IsNaN", numbers), graph.call("IsInf", numbers)
+        if self.type == "date":
+            refused = graph.call("Or", refused, graph.has_parts(days))
+        if self.missing != "midpoint":
+            refused = graph.call("Or", refused, missing)
+        if self.order is not None:
+            refused = graph.call("Or", refused, graph.call("Less", days, bases[0]))
+        share = self.bounds.write_share(graph, numbers, self.name)
+        blocks = [write_scaled(graph, share, missing if self.missing == "midpoint" else None)]
+        blocks += [self._write_part(graph, part, days) for part in self.parts]
+        return graph.refuse(graph.call("Concat", *blocks, axis=1), refused)
+
+    def _write_part(self, graph: Graph, part: str, days: str) -> str:
+        """Write down what `_part` does."""
+        missing = graph.call("IsNaN", days)
+        zero = graph.constant("zero", 0.0)
+        whole = graph.call("Floor", graph.call("Where", missing, zero, days))
+        places = {"month": write_month, "weekday": write_weekday}[part](graph, whole)
+        table = graph.constant(f"each {part}", PARTS[part], np.float32)
+        row = graph.call("Gather", table, graph.call("Cast", places, to="int64"))
+        axis = graph.constant("axis 1", [1], np.int64)
+        return graph.where(missing, 0.0, graph.call("Squeeze", row, axis))
+
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        numbers = self.bounds.minimum + shares * (self.bounds.maximum - self.bounds.minimum)
+        days = numbers * UNITS[self.since.unit] if self.since else numbers
+        return pa.array(np.rint(days) if self.type == "date" else days)
+
+    def grid(self, most: int) -> pa.Array:
+        days = pc.unique(self.spread(np.linspace(0, 1, most)))
+        return pa.concat_arrays([days, pa.nulls(int(self.missing == "midpoint"), pa.float64())])
+
+    def shown(self, cell: Any) -> Any:
+        """The number of units since the other date, or the date in ISO 8601."""
+        if self.since:
+            return float(cell) / UNITS[self.since.unit]
+        moment = EPOCH + cell * DAY
+        return (moment.date() if self.type == "date" else moment).isoformat()
 
     @property
     def order(self) -> Misfit | None:

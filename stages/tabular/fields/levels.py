@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections import Counter
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from pydantic import AfterValidator
 
 from stages.explain import quoted, repeated
 from stages.tabular.fields.base import MISSING, POLICIES, Feature, Misfit, ReadField
+from stages.tabular.graph import Graph
 
 
 def _not_blank(text: str) -> str:
@@ -45,6 +47,11 @@ class Levelled(ReadField):
         return tuple(text for texts in self.spellings for text in texts)
 
     @property
+    def level_of(self) -> list[int]:
+        """The level that each text of the vocabulary stands for."""
+        return [level for level, texts in enumerate(self.spellings) for _ in texts]
+
+    @property
     @abstractmethod
     def unknown(self) -> Misfit:
         """What to do about a text that stands for no level."""
@@ -63,9 +70,8 @@ class Levelled(ReadField):
 
     def codes(self, cells: pa.Array) -> pa.Array:
         """(rows,) int32, null where a cell is missing or stands for no level."""
-        level_of = [level for level, texts in enumerate(self.spellings) for _ in texts]
         texts = pa.array([text.encode() for text in self.vocabulary])
-        codes = pa.array(level_of, pa.int32()).take(pc.index_in(cells, value_set=texts))
+        codes = pa.array(self.level_of, pa.int32()).take(pc.index_in(cells, value_set=texts))
         if self.beyond is None:
             return codes
         cells.cast(pa.string())  # a text in another character set is a fault, not another text
@@ -102,10 +108,43 @@ class LevelFeature(Feature, Levelled):
 
     def encode(self, *columns: pa.Array) -> npt.NDArray[np.float32]:
         (column,) = columns
-        of_level = np.eye(len(self.levels), dtype=np.float32)
+        return self._encoded_levels().take(column.indices.to_numpy(), axis=0)
+
+    def _encoded_levels(self) -> npt.NDArray[np.float32]:
         if len(self.levels) == 2:
-            of_level = np.array([[-1], [1]], np.float32)
-        return of_level.take(column.indices.to_numpy(), axis=0)
+            return np.array([[-1], [1]], np.float32)
+        return np.eye(len(self.levels), dtype=np.float32)
+
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        """Look up the row of a table, of which the last is of what is refused."""
+        rows = self._encoded_levels()
+        refused = len(rows)
+        missing = refused - 1 if self.missing == "category" else refused
+        absent = [*dict.fromkeys(["", *missing_values])]
+        row = graph.call(
+            "LabelEncoder",
+            graph.column(self.name, str),
+            domain="ai.onnx.ml",
+            keys_strings=[*self.vocabulary, *absent],
+            values_int64s=[*self.level_of, *[missing] * len(absent)],
+            default_int64=refused if self.beyond is None else self.beyond,
+        )
+        table = np.vstack([rows, np.full_like(rows[:1], np.nan)])
+        encoded = graph.call(
+            "Gather", graph.constant(f"{self.name}: levels", table, np.float32), row
+        )
+        return graph.call("Squeeze", encoded, graph.constant("axis 1", [1], np.int64))
+
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        """Each declared level has an equal part of the way."""
+        declared = len(self.spellings)
+        return self._cells(np.minimum(shares * declared, declared - 1))
+
+    def grid(self, most: int) -> pa.Array:
+        return self._cells(np.arange(len(self.levels)))
+
+    def _cells(self, codes: npt.NDArray[Any]) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(self.levels))
 
     def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
         """Missing cells, and those that no declared text stands for."""

@@ -28,6 +28,7 @@ from stages.tabular.fields.base import (
     Value,
 )
 from stages.tabular.fields.levels import different
+from stages.tabular.graph import Graph
 
 Array = npt.NDArray[np.float64]
 
@@ -43,6 +44,13 @@ class Bounds(Declared):
         clipped = np.clip(numbers, self.minimum, self.maximum)
         share: Array = (clipped - self.minimum) / (self.maximum - self.minimum)
         return share
+
+    def write_share(self, graph: Graph, numbers: str, name: str) -> str:
+        """Write down `share`, with the bounds as constants of the field's name."""
+        low = graph.constant(f"{name}: minimum", self.minimum)
+        high = graph.constant(f"{name}: maximum", self.maximum)
+        way = graph.call("Sub", graph.call("Clip", numbers, low, high), low)
+        return graph.call("Div", way, graph.call("Sub", high, low))
 
     def beyond(self, numbers: Array) -> dict[str, npt.NDArray[np.bool_]]:
         """Return masks of the numbers below and above; NaN is neither."""
@@ -85,6 +93,17 @@ def scaled(share: Array, missing: npt.NDArray[np.bool_] | None) -> npt.NDArray[n
         return number
     indicator = missing[:, np.newaxis]
     return np.hstack([np.where(indicator, np.float32(0), number), indicator], dtype=np.float32)
+
+
+def write_scaled(graph: Graph, share: str, missing: str | None) -> str:
+    """Write down `scaled`, in double precision as numpy does it."""
+    one, two = graph.constant("one", 1.0), graph.constant("two", 2.0)
+    number = graph.call("Sub", graph.call("Mul", two, share), one)
+    if missing is None:
+        return graph.call("Cast", number, to="float")
+    there = graph.call("Where", missing, graph.constant("zero", 0.0), number)
+    columns = [graph.call("Cast", column, to="float") for column in (there, missing)]
+    return graph.call("Concat", *columns, axis=1)
 
 
 class _Number(ReadField):
@@ -166,6 +185,45 @@ class NumberFeature(Feature, _Number):
     def notable(self, batch: pa.RecordBatch) -> dict[str, npt.NDArray[np.bool_]]:
         numbers = batch.column(self.name).to_numpy(zero_copy_only=False)
         return self.constraints.beyond(numbers) | super().notable(batch)
+
+    def write_down(self, graph: Graph, missing_values: Sequence[str]) -> str:
+        cells = graph.column(self.name, float)
+        missing, refused = graph.call("IsNaN", cells), graph.call("IsInf", cells)
+        if self.type == "integer":
+            refused = graph.call("Or", refused, graph.has_parts(cells))
+        if self.missing != "midpoint":
+            refused = graph.call("Or", refused, missing)
+        share = self.constraints.write_share(graph, cells, self.name)
+        if self.transform == "log":
+            share = self._write_logarithm(graph, share)
+        blocks = [write_scaled(graph, share, missing if self.missing == "midpoint" else None)]
+        if self.cutoffs:
+            cutoffs = graph.constant(f"{self.name}: cut-offs", [self.cutoffs])
+            reached = graph.call("GreaterOrEqual", cells, cutoffs)
+            sign = graph.where(reached, 1.0, -1.0)
+            blocks.append(graph.where(missing, 0.0, sign))
+        return graph.refuse(graph.call("Concat", *blocks, axis=1), refused)
+
+    def _write_logarithm(self, graph: Graph, share: str) -> str:
+        """Write down the share on the scale of the logarithm, of the share as it is."""
+        whole = self.constraints.maximum - self.constraints.minimum
+        way = graph.call("Mul", share, graph.constant(f"{self.name}: range", whole))
+        grown = graph.call("Log", graph.call("Add", graph.constant("one", 1.0), way))
+        logarithm = graph.constant(f"{self.name}: logarithm of its range", np.log1p(whole))
+        return graph.call("Div", grown, logarithm)
+
+    def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
+        """Evenly on the scale on which the model sees the number."""
+        low, high = self.constraints.minimum, self.constraints.maximum
+        numbers = low + shares * (high - low)
+        if self.transform == "log":
+            numbers = low + np.expm1(shares * np.log1p(high - low))
+        return pa.array(np.rint(numbers) if self.type == "integer" else numbers)
+
+    def grid(self, most: int) -> pa.Array:
+        numbers = pc.unique(self.spread(np.linspace(0, 1, most)))
+        missing = pa.nulls(1 if self.missing == "midpoint" else 0, pa.float64())
+        return pa.concat_arrays([numbers, missing])
 
     def describe(self) -> str:
         scale = ", by its logarithm" if self.transform else ""
