@@ -52,7 +52,8 @@ def columns_of(schema, source, rows):
 
     There are cells of every sort: the domain, its edges, beyond them, missing, not allowed.
     """
-    fed, written = {}, {}
+    fed: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     needed = {name for feature in schema.features for name in feature.inputs}
     fields = [field for field in schema.read_fields if field.name in needed]
     for field in sorted(fields, key=lambda field: len(getattr(field, "inputs", ()))):
