@@ -20,6 +20,7 @@ from stages.errors import UserError
 from stages.explain import Mistake, mistakes, quoted, repeated
 from stages.tabular.fields import KINDS, AnyField, Feature, Id, Label, ReadField, choices
 from stages.tabular.fields.base import Declared
+from stages.tabular.fields.date import DateReference
 
 
 class Dialect(Declared):
@@ -86,11 +87,16 @@ class Schema(Declared):
         return tuple(field for field in self.fields if isinstance(field, Feature))
 
     @property
-    def references(self) -> tuple[str, ...]:
-        """Names of the fields that features are encoded from, and that are none themselves."""
-        inputs = dict.fromkeys(name for feature in self.features for name in feature.inputs)
-        own = {feature.name for feature in self.features}
-        return tuple(name for name in inputs if name not in own)
+    def references(self) -> tuple[DateReference, ...]:
+        """The dates that features are encoded from, and that are no features themselves."""
+        named = {name for feature in self.features for name in feature.inputs}
+        dates = (field for field in self.fields if isinstance(field, DateReference))
+        return tuple(field for field in dates if field.name in named)
+
+    @property
+    def inputs(self) -> tuple[ReadField, ...]:
+        """The fields that a row needs to be scored."""
+        return (*self.features, *self.references)
 
     @property
     def label(self) -> Label:
