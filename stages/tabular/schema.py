@@ -20,7 +20,6 @@ from stages.errors import UserError
 from stages.explain import Mistake, mistakes, quoted, repeated
 from stages.tabular.fields import KINDS, AnyField, Feature, Id, Label, ReadField, choices
 from stages.tabular.fields.base import Declared
-from stages.tabular.fields.date import DateReference
 
 
 class Dialect(Declared):
@@ -87,11 +86,11 @@ class Schema(Declared):
         return tuple(field for field in self.fields if isinstance(field, Feature))
 
     @property
-    def references(self) -> tuple[DateReference, ...]:
-        """The dates that features are encoded from, and that are no features themselves."""
+    def references(self) -> tuple[ReadField, ...]:
+        """The fields that features are encoded from, and that are no features themselves."""
         named = {name for feature in self.features for name in feature.inputs}
-        dates = (field for field in self.fields if isinstance(field, DateReference))
-        return tuple(field for field in dates if field.name in named)
+        others = (field for field in self.read_fields if not isinstance(field, Feature))
+        return tuple(field for field in others if field.name in named)
 
     @property
     def inputs(self) -> tuple[ReadField, ...]:
