@@ -41,7 +41,7 @@ def test_a_schema_and_parameters_are_enough(example):
     name, project = example
     train, test = told(project, "train"), told(project, "evaluate")
     assert 0.97 * 3.5 < train["epsilon"] <= 3.5
-    assert test["epsilon_overall"] == 3.5
+    assert 0.97 * 3.5 < test["epsilon_overall"] <= 3.5
     # Always saying the most frequent class is right in 63 % and 45 % of the rows.
     assert test["figures"]["accuracy"] > {"breast_cancer": 0.85, "clinic": 0.6}[name]
     for figure in ("training", "confusion_matrix", "roc", "calibration"):
