@@ -19,16 +19,20 @@ from huggingface_hub import ModelCard, ModelCardData
 from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
-from stages.model.classifier import load
+from stages.model.classifier import Classifier, load
 from stages.model.files import CONTENTS, SUMS
+from stages.model.portable import to_onnx
 from stages.reporting.bundle import publish, without_commits
 from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
 from stages.reporting.statement import checksum_of, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
 from stages.reporting.verify import hashes_of, parameters_of, verify
+from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from tests.conftest import ROOT, commit_all, copy_project, reseal
+from tests.examples import SCHEMAS
+from tests.model.test_portable import random_model
 
 TABLES = (
     *("attack", "confusion", "effects", "privacy_utility", "roc", "subgroups", "test_counts"),
@@ -150,26 +154,50 @@ def test_hubs_read_the_card_and_its_figures(bundle):
     assert again.to_dict() == card.data.to_dict()
 
 
-def test_the_cards_five_lines_predict_where_there_is_nothing_but_the_bundle(made, bundle):
-    (code,) = re.findall(r"```python\n(.*?)```", (bundle / "README.md").read_text(), re.DOTALL)
-    assert len(code.splitlines()) == 5
-    table = made.folder / "data/sample_medical_data.csv"
-    shutil.copyfile(table, bundle / "ROWS.csv")
-    shutil.rmtree(bundle / "model")
-    code += "import json; print(json.dumps([label.tolist(), probabilities.tolist()]))"
+def predicted_by_the_card(card, folder):
+    """What the code on the card says of ROWS.csv, in a folder where there is no pipeline."""
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    printing = "import json; print(json.dumps([label.tolist(), probabilities.tolist()]))"
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=bundle,
+        [sys.executable, "-c", code + printing],
+        cwd=folder,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,
     )
-    label, probabilities = json.loads(done.stdout)
+    return code, *json.loads(done.stdout)
+
+
+def test_the_cards_five_lines_predict_where_there_is_nothing_but_the_bundle(made, bundle):
+    table = made.folder / "data/sample_medical_data.csv"
+    shutil.copyfile(table, bundle / "ROWS.csv")
+    shutil.rmtree(bundle / "model")
+    code, label, probabilities = predicted_by_the_card((bundle / "README.md").read_text(), bundle)
+    assert len(code.splitlines()) == 5
     frame = pd.read_csv(table)
     classifier = load(made.folder / "models/classifier")
     assert label == classifier.predict(frame).tolist()
     np.testing.assert_allclose(probabilities, classifier.predict_proba(frame), rtol=0, atol=1e-6)
+
+
+def test_the_card_reads_dates_as_they_are_declared(made, tmp_path):
+    schema = Schema.load(SCHEMAS / "drafts/lymph_node.schema.json")
+    classifier = Classifier(random_model(schema), schema)
+    (tmp_path / "model.onnx").write_bytes(to_onnx(classifier.model, schema))
+    frame = pd.read_csv(SCHEMAS / "tables/lymph_node.csv.gz", dtype=str, keep_default_na=False)
+    frame.to_csv(tmp_path / "ROWS.csv", index=False)
+    statement = load_statement(made.folder / "plots/statement.yaml")
+    run = Run.read(made.folder, classifier, parameters_of(statement))
+    card = fill("model_card.md", run=run, statement=statement)
+    _, label, probabilities = predicted_by_the_card(card, tmp_path)
+    found = classifier.predict_frame(frame, on_error="skip")
+    answered = found["error"].isna()
+    assert answered.mean() > 0.9
+    np.testing.assert_allclose(
+        np.array(probabilities)[answered], found.iloc[:, -3:-1][answered], rtol=0, atol=1e-6
+    )
+    assert {*np.array(label)[~answered]} <= {""}
 
 
 # --- what verifying catches ----------------------------------------------------------------------

@@ -45,7 +45,7 @@ NOTE = (
 
 def to_onnx(model: Model, schema: Schema) -> bytes:
     """Return the content of the file."""
-    graph = Graph([name for feature in schema.features for name in feature.inputs])
+    graph = Graph([field.name for field in schema.inputs])
     classes = pa.array(schema.label.class_values).cast(pa.string()).to_pylist()
     label, probabilities = _network(graph, model, write_down(graph, schema), classes)
     return _serialized(graph, label, probabilities)

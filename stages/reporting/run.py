@@ -100,6 +100,15 @@ class Run:
         return self.classifier.schema
 
     @property
+    def dates(self) -> dict[str, str]:
+        """How each date that the model needs is written, for pandas."""
+        return {
+            field.name: getattr(field, "format", None) or "ISO8601"
+            for field in self.schema.inputs
+            if field.type in ("date", "datetime")
+        }
+
+    @property
     def no_guarantee(self) -> str | None:
         """Why ε does not cover the run, or None if it does."""
         return self.train.no_guarantee or self.test.no_guarantee

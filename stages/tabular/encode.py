@@ -63,8 +63,8 @@ def write_down(graph: Graph, schema: Schema) -> str:
         shape = graph.constant(f"{size} columns", [-1, size], np.int64)
         products.append(graph.call("Reshape", graph.call("Mul", down, across), shape))
     encoded = graph.call("Concat", *blocks.values(), *products, axis=1)
-    for name in schema.references:  # which no feature refuses for being missing
-        encoded = graph.refuse(encoded, graph.call("IsNaN", graph.column(name, float)))
+    for field in schema.references:  # refused even where the feature has a number for it
+        encoded = graph.refuse(encoded, field.write_refused(graph))
     return encoded
 
 

@@ -200,17 +200,12 @@ def _problems(
     return rows, [problem for problem in problems.values() if problem.count]
 
 
-def _needed_to_score(schema: Schema) -> set[str]:
-    return {name for feature in schema.features for name in feature.inputs}
-
-
 def _fields_for_scoring(schema: Schema) -> list[ReadField]:
     """The fields that features are encoded from, none of which may drop a row, and the id."""
-    needed = _needed_to_score(schema)
     return [
         field.model_copy(update={"missing": "refuse"}) if field.policy == "drop" else field
         for field in schema.read_fields
-        if field.name in needed or field is schema.id
+        if field in schema.inputs or field is schema.id
     ]
 
 
@@ -241,7 +236,9 @@ def _read_cells(
     optional = {field.name for field in schema.fields} if advice.scoring else set()
     try:
         batches, columns = _open(source, schema, schema.read_fields, ragged)
-        refuse_other_columns(name, columns, schema, optional - _needed_to_score(schema), advice)
+        refuse_other_columns(
+            name, columns, schema, optional - {field.name for field in schema.inputs}, advice
+        )
         number = first_row = advice.first_row
         for batch in batches:
             yield number, batch

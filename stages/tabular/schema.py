@@ -86,11 +86,16 @@ class Schema(Declared):
         return tuple(field for field in self.fields if isinstance(field, Feature))
 
     @property
-    def references(self) -> tuple[str, ...]:
-        """Names of the fields that features are encoded from, and that are none themselves."""
-        inputs = dict.fromkeys(name for feature in self.features for name in feature.inputs)
-        own = {feature.name for feature in self.features}
-        return tuple(name for name in inputs if name not in own)
+    def references(self) -> tuple[ReadField, ...]:
+        """The fields that features are encoded from, and that are no features themselves."""
+        named = {name for feature in self.features for name in feature.inputs}
+        others = (field for field in self.read_fields if not isinstance(field, Feature))
+        return tuple(field for field in others if field.name in named)
+
+    @property
+    def inputs(self) -> tuple[ReadField, ...]:
+        """The fields that a row needs to be scored."""
+        return (*self.features, *self.references)
 
     @property
     def label(self) -> Label:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,8 +55,7 @@ def columns_of(schema, source, rows):
     """
     fed: dict[str, Any] = {}
     written: dict[str, Any] = {}
-    needed = {name for feature in schema.features for name in feature.inputs}
-    fields = [field for field in schema.read_fields if field.name in needed]
+    fields = schema.inputs
     for field in sorted(fields, key=lambda field: len(getattr(field, "inputs", ()))):
         if field.levels:
             odd = ["unheard of", "(other)", " ", "", *schema.missing_values]
@@ -167,7 +167,7 @@ def test_it_answers_dates_by_every_part_and_since_others(tmp_path):
         {"name": "y", "type": "integer", "role": "label", "constraints": {"enum": [1, 2, 4]}},
         interactions=[["cut", "told"]],
     )
-    takes, refuses = compared(random_model(schema, pieces=4), schema)
+    takes, refuses = compared(random_model(schema, pieces=4, seed=1), schema)
     assert takes > 0.5 * ROWS
     # A sixth or so of the times since birth are below 0.
     assert refuses > 0.15 * ROWS

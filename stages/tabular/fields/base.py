@@ -194,6 +194,13 @@ class ReadField(Field):
             return {}
         return {MISSING: batch.column(self.name).is_null().to_numpy(zero_copy_only=False)}
 
+    def write_refused(self, graph: Graph) -> str:
+        """Write down, (rows, 1) bool, whether `read` refuses a cell as `graph` takes it.
+
+        Only kinds need it from which the features of others are encoded.
+        """
+        raise NotImplementedError
+
     def reading(self) -> list[object]:
         """Return what decides what a cell is read as; bounds do not, as clipping comes later."""
         return [self.name, self.type, self.policy]

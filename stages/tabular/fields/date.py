@@ -164,6 +164,16 @@ class _Date(ReadField):
         ]
         return pa.array(written, pa.string())
 
+    def write_refused(self, graph: Graph) -> str:
+        """Write down whether a number of days, as `graph` takes it, is none that `read` gives."""
+        days = graph.column(self.name, float)
+        refused = graph.call("IsInf", days)
+        if self.policy != "midpoint":
+            refused = graph.call("Or", refused, graph.call("IsNaN", days))
+        if self.type == "date":
+            refused = graph.call("Or", refused, graph.has_parts(days))
+        return refused
+
     def reading(self) -> list[object]:
         return [self.name, self.type, self.policy, self.format]
 
@@ -295,11 +305,7 @@ class DateFeature(Feature, _Date):
         if self.since:
             unit = graph.constant(self.since.unit, UNITS[self.since.unit])
             numbers = graph.call("Div", graph.call("Sub", days, bases[0]), unit)
-        missing, refused = graph.call("IsNaN", numbers), graph.call("IsInf", numbers)
-        if self.type == "date":
-            refused = graph.call("Or", refused, graph.has_parts(days))
-        if self.missing != "midpoint":
-            refused = graph.call("Or", refused, missing)
+        missing, refused = graph.call("IsNaN", numbers), self.write_refused(graph)
         if self.order is not None:
             refused = graph.call("Or", refused, graph.call("Less", days, bases[0]))
         share = self.bounds.write_share(graph, numbers, self.name)
