@@ -126,7 +126,12 @@ class Classifier(TrainedClassifier):
                 without it, the label is the most probable one.
             on_error: `stop` raises a UserError if any row cannot be read; `skip` gives such a row
                 no answer, and the reason in a last column, `error`.
+
+        Raises:
+            UserError: a threshold is no probability, or there are more than two classes.
         """
+        if threshold is not None:
+            _refuse_unusable(threshold, len(self.classes_))
         if on_error == "stop":
             for batch, probabilities in self.stream(source):
                 yield self._answers(batch, probabilities, threshold)
@@ -184,6 +189,19 @@ def load(folder: str | Path) -> Classifier:
             f"differ. {GET_ANOTHER}"
         )
     return Classifier(model, schema)
+
+
+def _refuse_unusable(threshold: float, classes: int) -> None:
+    if classes > 2:
+        raise UserError(
+            f"--threshold: goes with two classes, and this model tells {classes} apart. Leave it "
+            "out, and choose by the probabilities of each class."
+        )
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"--threshold: expected a probability from 0 to 1, but is {threshold:g}. "
+            "plots/report.md has a table of what some of them do."
+        )
 
 
 def _among(answers: pa.Table, places: list[int], reasons: Mapping[int, str]) -> pa.Table:
