@@ -71,8 +71,9 @@ STANDING_STILL = Settings(
 # A mechanism that is as private as claimed is refuted in at most 1 of 20 audits.
 CONFIDENCE = 0.95
 
-# Steps taken with the canary in the table, and as many without.
-REPETITIONS = 10_000
+# Steps taken with the canary in the table, and as many without; and rows beside it, which add the
+# same to every one of them, so that few will do.
+REPETITIONS, ROWS = 30_000, 100
 
 # Canaries in the audit of a whole training, and the share of them that the attacker guesses on.
 CANARIES = 5_000
@@ -80,6 +81,10 @@ GUESSED_SHARE = 0.12
 
 # A canary's inputs, where those of others are at most 1: its gradient is clipped for certain.
 LOUD = 100.0
+
+# Times the logits of a model whose calibration is attacked: it is sure of every answer, so that a
+# wrong one moves the sum by all that a row may.
+SURE = 1e4
 
 # What the planted fault leaves of the noise.
 FAULT = 0.5
@@ -262,9 +267,10 @@ class Subject:
             shapes=tuple(_widened(shape, canaries) for shape in self.shapes),
         )
 
-    def with_every_row(self, steps: int) -> "Subject":
-        """Take so many steps without sampling."""
-        return replace(self, plan=replace(self.plan, sample_rate=1.0, steps=steps))
+    def with_few_rows(self, steps: int) -> "Subject":
+        """Take so many steps without sampling, on the first rows."""
+        plan = replace(self.plan, sample_rate=1.0, steps=steps)
+        return replace(self, features=self.features[:ROWS], labels=self.labels[:ROWS], plan=plan)
 
     def with_one_network(self) -> "Subject":
         """Have no pilot."""
@@ -290,7 +296,7 @@ def _widened(shape: Architecture, canaries: int) -> Architecture:
 
 def audit_step(subject: Subject, repetitions: int, source: np.random.Generator) -> Refutes:
     """Attack steps that learn, `repetitions` with the canary in the table and as many without."""
-    alone = subject.with_one_network().with_every_row(repetitions)
+    alone = subject.with_one_network().with_few_rows(repetitions)
     features, label = _canary(alone)
     added = ClippedSumFunction(as_arrays(*alone.models()))(
         features, label, alone.plan.max_grad_norm
@@ -318,7 +324,7 @@ def audit_calibration(subject: Subject, repetitions: int, source: np.random.Gene
     """Attack steps that compare confidence with accuracy."""
 
     def ask(training: PrivateTraining) -> Scores:
-        temperature = Temperature(training.learner.averaged)
+        temperature = Temperature(training.learner.averaged.sharpened(SURE))
         return training._ask(lambda *rows: [temperature.excess(*rows)], sensitivity=1.0)
 
     return _audit_answers(subject.with_one_network(), repetitions, source, ask)
@@ -331,7 +337,7 @@ def _audit_answers(
     ask: Callable[[PrivateTraining], Scores],
 ) -> Refutes:
     """Attack steps that release no gradient but what `ask` returns."""
-    subject = subject.with_every_row(repetitions)
+    subject = subject.with_few_rows(repetitions)
     crowded = subject.with_rows(*_canary(subject))
     trainings = subject.training(source), crowded.training(source)
     without, with_canary = (
