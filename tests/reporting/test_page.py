@@ -278,7 +278,7 @@ def test_what_an_attacker_finds_is_never_told_too_small(html, told):
 def test_the_first_sentence_is_for_patients(html, told):
     first, second = (" ".join(element.text.split()) for element in Elements(html).named("p")[:2])
     assert first.startswith("Whether or not you are in this table changes what anyone can learn")
-    assert "at most a factor of 34:" in first  # e^3.5 = 33.1, rounded up
+    assert "at most a factor of 33:" in first  # e^3.496 = 32.99, rounded up
     assert "1 in 100,000" in first
     assert "at most 66 times in 100" in second  # (1 + 0.318) / 2, rounded up
 
