@@ -55,7 +55,7 @@ def test_a_value_out_of_range_is_refused_by_whichever_stage_comes_first(project,
     [
         ({"target_delta": 0.001}, ["`target_delta`", "below 0.8 / `train_size`", "0.001"]),
         ({"batch_size": 2000}, ["`batch_size`", "at most `train_size` (1070)", "2000"]),
-        ({"target_epsilon": 0.0001}, ["`target_epsilon`", "too small for 100 steps", "`epochs`"]),
+        ({"target_epsilon": 0.0001}, ["`target_epsilon`", "too small for 150 steps", "`epochs`"]),
         ({"mode": "continue"}, ["`mode: continue`, and only it, needs `continue_from`"]),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_misspelt_parameter_is_corrected(project):
     [
         ("train", "data/prepared/about.json"),
         ("evaluate", "models/classifier"),
-        ("plot", "metrics/train.json"),
+        ("plot", "models/classifier"),
     ],
 )
 def test_a_stage_without_its_inputs_says_how_to_make_them(project, stage, missing):

@@ -84,8 +84,12 @@ FIGURES = [
     (MAIN, r"At ε = (\S+) the committed run", [TEST.epsilon_overall], "{:.3g}"),
     (
         MAIN,
-        r"right on (\S+) % ± (\S+) %",
-        [100 * TEST.accuracy, 100 * (TEST.off("accuracy").new_patients or math.nan)],
+        r"right on (\S+) % ± (\S+) % of new patients, of which ± (\S+) % is privacy noise; .*? is "
+        r"right on (\S+) %",
+        [
+            *(100 * TEST.accuracy, 100 * (TEST.off("accuracy").new_patients or math.nan)),
+            *(100 * (TEST.off("accuracy").noise or math.nan), 100 * TEST.base_rate),
+        ],
         "{:.1f}",
     ),
     (
