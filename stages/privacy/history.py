@@ -18,7 +18,8 @@ from stages.privacy.renyi import Curve, epsilon_of_curve, epsilon_of_filter, ren
 
 Side = Literal["train", "test"]
 FromCurve = Callable[[Curve, float], float]
-# Of a budget's δ, what the filter for full batches has. That costs them a quarter of a per cent of ε,
+
+# Of a budget's δ, what the filter for full batches has. It costs them a quarter of a per cent of ε,
 # so that a run, whose noise is a little more than its target needs, fits a budget equal to it.
 GAUSSIAN_SHARE = 0.95
 
