@@ -35,7 +35,7 @@ audit: $(READY) ## attack the training and hold what is found against ε (five m
 bench: $(BENCH_READY) ## time it beside its peers (five minutes; QUICK=1: two, and only prints)
 	QUICK=$(QUICK) $(BENCH_VENV)/bin/python -m benchmarks.speed
 
-bench-utility: $(BENCH_READY) $(DIFFPRIVLIB_READY) ## compare accuracy (hours; WORKERS=2, QUICK=1)
+bench-utility: $(BENCH_READY) $(DIFFPRIVLIB_READY) ## compare accuracy (an hour; WORKERS=2, QUICK=1)
 	QUICK=$(QUICK) $(BENCH_VENV)/bin/python -m benchmarks.utility
 
 clean: ## remove the environments

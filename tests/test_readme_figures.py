@@ -159,7 +159,7 @@ FIGURES = [
     ),
     (
         "benchmarks/README.md",
-        r"accuracy on (\d+) tables at seven ε",
+        r"on (\d+) tables at seven ε",
         [tables()],
         "{}",
     ),
