@@ -22,7 +22,7 @@ repro: $(READY) ## run the pipeline and show what it gave
 	dvc repro
 	@python -m stages.compare
 
-test: $(DEV_READY) ## run linter, type checker and tests (ten minutes on two cores)
+test: $(DEV_READY) ## run linter, type checker and tests (a quarter of an hour)
 	ruff check .
 	ruff format --check .
 	mypy

@@ -32,7 +32,7 @@ def digest(project, path="models/classifier/weights.safetensors"):
 def test_a_run_leaves_model_metrics_and_plots(clone):
     train, test = told(clone, "train"), told(clone, "evaluate")
     assert 0.99 * 3.5 < train["epsilon"] <= 3.5
-    assert test["epsilon_overall"] == 3.5
+    assert test["epsilon_overall"] == max(train["epsilon"], test["epsilon"]) <= 3.5
     # On every split of the sample the classifier that only looks at `smoker` reaches 0.9.
     assert test["figures"]["accuracy"] > 0.85
     for name in ("training", "confusion_matrix", "roc", "calibration"):
@@ -42,7 +42,8 @@ def test_a_run_leaves_model_metrics_and_plots(clone):
     for name in ("accuracy", "loss"):
         assert ending(epochs, name) == (train[name], train[f"{name}_noise"])
     epsilons = [epoch["epsilon"] for epoch in epochs]
-    assert len(epsilons) == told(clone, "train")["steps"]
+    # Full batches, so that an epoch is a step; of 150 steps the last 8 calibrate.
+    assert (len(epsilons), train["steps"]) == (142, 150)
     assert epsilons == sorted(epsilons)
     assert epsilons[-1] == train["epsilon"]
 
