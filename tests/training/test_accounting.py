@@ -213,8 +213,7 @@ def test_calibration_has_room_for_the_error_that_prv_allows_itself(monkeypatch):
     assert 0.99 < pld <= prv <= 1
 
 
-# All 500 run where CALIBRATION_PLANS=all is set (half an hour), the first 40 everywhere. Then the
-# slowest took 10 s, and 3 in 100 were refused, whose accounting would not have fit.
+# All 500 run where CALIBRATION_PLANS=all is set, the first 40 everywhere.
 PLANS_TRIED = 500 if os.environ.get("CALIBRATION_PLANS") == "all" else 40
 CHUNK_PLANS = 10
 
