@@ -45,7 +45,6 @@ class EvaluateResult(Result):
     headline: ClassVar = {
         "epsilon": "epsilon_overall",
         "test_accuracy": "accuracy",
-        "base_rate": "base_rate",
         "test_loss": "loss",
     }
 

@@ -134,7 +134,6 @@ REGISTRY = {
     "metrics/evaluate.json: epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: test_accuracy": AFTER_COUNTS,
     "metrics/evaluate.json: test_loss": AFTER_COUNTS,
-    "metrics/evaluate.json: base_rate": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.base_rate": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.gain": AFTER_COUNTS,
     "metrics/evaluate.json: evidence.figures.accuracy": AFTER_COUNTS,
