@@ -19,7 +19,7 @@ from stages.model.files import CLASSIFIER, load_model
 from stages.params import load_params
 from stages.tabular.prepared import Prepared
 
-# Which evaluation the figures are of, by which the plot stage knows that there was another.
+# How often the model has been evaluated by now, by which the plot stage knows that it was again.
 EVALUATIONS = Path("models/evaluations.txt")
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     booking.settle(mechanism.events)
     noisy(*released, prepared).write(prepared, promise_of(booking, description["privacy"]))
     print(booking.summary())
-    return write_text(EVALUATIONS, f"{booking.run}\n")
+    return write_text(EVALUATIONS, f"{booking.times}\n")
 
 
 if __name__ == "__main__":

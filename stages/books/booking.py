@@ -74,6 +74,14 @@ class Booking:
             records.append(Record(run=run, spend=PublicSpend(**{**told, "deal": deal})))
         return tuple(records)
 
+    @property
+    def times(self) -> int:
+        """How often what this measures has been measured by now, this time included."""
+        if self.ledger is None or self.run is None:
+            return 1
+        measured = self.run.rpartition("-")[0]
+        return sum(entry.run.startswith(f"{measured}-") for entry in self.ledger.entries())
+
     def summary(self) -> str:
         """Return the line with which a run ends."""
         if self.ledger is None:
