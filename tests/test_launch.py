@@ -33,7 +33,7 @@ def test_several_processes_are_one_run_with_one_epsilon(prepared):
     assert two["accuracy"] > 0.8
     # Each said what it did once, and the second run is one more in the ledger.
     for output in (alone, together):
-        assert output.count("trained 100 steps") == 1
+        assert output.count("trained 150 steps") == 1
         assert "Traceback" not in output
     assert "(entries: 1)" in alone
     assert "(entries: 2)" in together
