@@ -5,7 +5,8 @@ import os
 import runpy
 import sys
 
-from stages.commands import new_parser
+from stages.commands import OUTPUTS_COME_BACK, new_parser, run
+from stages.params import load_params
 
 
 def main() -> None:
@@ -13,6 +14,7 @@ def main() -> None:
     parser.add_argument("processes", help="how many work together, from 1")
     parser.add_argument("stage", choices=["train"], help="the stage that they share")
     arguments = parser.parse_args()
+    load_params()  # so that who made a mistake there need not wait for PyTorch to be told
     module = f"stages.{arguments.stage}"
     # Whatever is no number above 1 is left for the stage to complain about.
     if arguments.processes.isdecimal() and int(arguments.processes) > 1:
@@ -41,4 +43,4 @@ def _torchrun(processes: int, module: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, hint=OUTPUTS_COME_BACK)

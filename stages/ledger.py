@@ -63,7 +63,7 @@ def _export(arguments: Namespace) -> None:
 def _figure(arguments: Namespace) -> None:
     params, (people, *_) = load_params(), by_people(open_ledger().some_entries())
     totals = running_totals(people, params.target_delta)
-    save(running_total(totals, params.target_delta, params.privacy_budget), arguments.file)
+    save([running_total(totals, params.target_delta, params.privacy_budget)], arguments.file)
 
 
 SWEEP = {"action": "append", "default": [], "metavar": "NAME=VALUE,…", "help": "as of dvc exp run"}

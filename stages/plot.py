@@ -12,7 +12,6 @@ from stages.files import write_text
 from stages.model.classifier import load
 from stages.model.files import CLASSIFIER
 from stages.params import load_params
-from stages.reporting.report import write_report
 from stages.reporting.run import Parameters, Run
 from stages.reporting.statement import FILE_NAME, make_statement, to_yaml
 
@@ -21,6 +20,9 @@ PLOTS = Path("plots")
 
 def main() -> None:
     params = load_params()
+    # After the parameters, so that who made a mistake there need not wait for matplotlib.
+    from stages.reporting.report import write_report  # noqa: PLC0415
+
     told = Parameters.model_validate(params, from_attributes=True)
     run = Run.read(Path(), load(CLASSIFIER), told)
     statement = make_statement(run)

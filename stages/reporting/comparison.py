@@ -216,7 +216,7 @@ def draw(groups: Mapping[str, Mapping[str, EvaluateResult]], path: Path) -> None
             axes.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.15))
         _name_points(axes, dict(chain(*(tests.items() for tests in promised.values()))))
 
-    save(picture([draw_points], width=7.5), path)
+    save([picture(draw_points, width=7.5)], path)
 
 
 def _title(groups: Mapping[str, Mapping[str, EvaluateResult]]) -> str:

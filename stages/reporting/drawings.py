@@ -1,6 +1,6 @@
 """The drawings of a run, each on axes of its own, and the pictures that they make."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,20 +31,28 @@ FEW = 3  # classes whose numbers and names have room side by side
 WIDEST = 0.5  # ± of a share that is drawn
 
 
-def write_pictures(run: Run, folder: Path) -> None:
-    """Write every picture of a run into `folder`, its drawings side by side."""
-    for name, drawings_of in PICTURES.items():
-        save(_picture(run, drawings_of(run)), folder / name)
+Figures = Mapping[str, Sequence[Figure]]
 
 
-def graphics_of(run: Run) -> dict[str, list[str]]:
-    """Return the drawings of each picture as SVG elements, by the picture's file name."""
+def draw(run: Run) -> Figures:
+    """Return the drawings of each picture of a run, by the picture's file name."""
     return {
-        name: [
-            to_svg(_picture(run, [draw]), f"{name} {place}")
-            for place, draw in enumerate(drawings_of(run))
-        ]
+        name: [_figure(run, drawing) for drawing in drawings_of(run)]
         for name, drawings_of in PICTURES.items()
+    }
+
+
+def write_pictures(figures: Figures, folder: Path) -> None:
+    """Write every picture into `folder`, its drawings side by side."""
+    for name, drawn in figures.items():
+        save(drawn, folder / name)
+
+
+def graphics_of(figures: Figures) -> dict[str, list[str]]:
+    """Return the drawings of each picture as SVG elements."""
+    return {
+        name: [to_svg(figure, f"{name} {place}") for place, figure in enumerate(drawn)]
+        for name, drawn in figures.items()
     }
 
 
@@ -248,17 +256,17 @@ PICTURES: dict[str, Callable[[Run], Sequence[Drawing]]] = {
 OF_TESTING = (confusion, roc, calibration, attack)
 
 
-def _picture(run: Run, drawings: Sequence[Drawing]) -> Figure:
+def _figure(run: Run, drawing: Drawing) -> Figure:
     # Where each class has a row of its own, a drawing has to grow with them.
-    by_class = not {confusion, roc}.isdisjoint(drawings)
+    by_class = drawing in (confusion, roc)
     width = max(SIDE, 0.5 * len(run.classes) + 2) if by_class else SIDE
-    return picture([partial(_marked, run, draw) for draw in drawings], width)
+    return picture(partial(_marked, run, drawing), width)
 
 
-def _marked(run: Run, draw: Drawing, axes: Axes) -> None:
+def _marked(run: Run, drawing: Drawing, axes: Axes) -> None:
     """Draw, and say across it that ε does not cover what it shows, where that is so."""
-    draw(run, axes)
-    if why := run.no_guarantee if draw in OF_TESTING else run.train.no_guarantee:
+    drawing(run, axes)
+    if why := run.no_guarantee if drawing in OF_TESTING else run.train.no_guarantee:
         place: Any = {"ha": "center", "va": "center", "transform": axes.transAxes, "zorder": 10}
         look: Any = {"rotation": 20, "fontsize": 20, "weight": "bold", "color": ORANGE}
         box = {"facecolor": "white", "edgecolor": ORANGE, "alpha": 0.8}

@@ -1,7 +1,7 @@
 """One visual language for all figures: few lines, direct labels, noise drawn, titles that find.
 
-Each drawing has axes of its own, so that a picture can put several side by side and a page can show
-them one by one, on a telephone too.
+Each drawing is a figure of its own, so that a picture can put several side by side and a page can
+show them one by one, on a telephone too.
 """
 
 import html
@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from stages.files import whole_file
@@ -40,6 +46,7 @@ SIDE = 4.9  # inches, of one drawing
 ACROSS = 3  # drawings in a line of a picture
 # Dots per inch: a line of three is not wider than the page on which `dvc plots diff` shows it.
 RESOLUTION = 85
+WHITE = 255
 
 STYLE: Any = {
     "font.size": 12,
@@ -58,31 +65,40 @@ STYLE: Any = {
     "grid.color": GRID,
     "axes.axisbelow": True,
     "lines.linewidth": 2,
-    "figure.constrained_layout.use": True,
     "axes.facecolor": "none",
-    "savefig.facecolor": "white",
 }
 
 Drawing = Callable[[Axes], None]
 
 
-def picture(drawings: Sequence[Drawing], width: float = SIDE) -> Figure:
-    """Return the drawings, three to a line, each `width` inches wide and nearly as high."""
-    across = min(len(drawings), ACROSS)
-    lines = -(-len(drawings) // ACROSS)
+def picture(draw: Drawing, width: float = SIDE) -> Figure:
+    """Return a figure of one drawing, `width` inches wide and nearly as high.
+
+    Its layout, which takes longer than all else, is made once for all savings.
+    """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width * across, lines * (max(SIDE, width) - 0.3)))
-        for place, draw in enumerate(drawings, start=1):
-            draw(figure.add_subplot(lines, across, place))
-    figure.draw_without_rendering()  # which finds room for everything, once for all savings
-    figure.set_layout_engine("none")
+        figure = Figure(figsize=(width, max(SIDE, width) - 0.3), facecolor="none")
+        draw(figure.add_subplot())
+    ConstrainedLayoutEngine().execute(figure)
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def save(figures: Sequence[Figure], path: Path) -> None:
+    """Write figures of one size as PNG, three to a line, whole or not at all."""
+    cells = [_pixels(figure) for figure in figures]
+    across = min(len(cells), ACROSS)
+    cells += [np.full_like(cells[0], WHITE)] * (-len(cells) % across)
+    lines = [np.hstack(cells[start : start + across]) for start in range(0, len(cells), across)]
     with whole_file(path) as scratch:
-        figure.savefig(scratch, format="png", dpi=RESOLUTION)
+        imsave(scratch, np.vstack(lines), format="png", dpi=RESOLUTION)
+
+
+def _pixels(figure: Figure) -> npt.NDArray[np.uint8]:
+    """(height, width, 4) of a figure on white."""
+    figure.set(dpi=RESOLUTION, facecolor="white")
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -91,9 +107,11 @@ def to_svg(figure: Figure, name: str) -> str:
     Its title and axes are its description to who cannot see it.
     """
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name}
+    figure.set(facecolor="none")
     file = io.StringIO()
     with mpl.rc_context(settings):
-        figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(file, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
@@ -123,4 +141,4 @@ def running_total(totals: Sequence[float], delta: float, budget: float | None) -
         axes.set(xlabel="release", ylabel=f"total ε at δ = {delta:g}", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return picture([draw], width=6.5)
+    return picture(draw, width=6.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.evaluation.result import EvaluateResult
 from stages.files import write_csv, write_text
-from stages.reporting.drawings import graphics_of, write_pictures
+from stages.reporting.drawings import draw, graphics_of, write_pictures
 from stages.reporting.page import page
 from stages.reporting.run import Run
 from stages.reporting.statement import Statement
@@ -15,13 +15,14 @@ from stages.reporting.words import around
 
 def write_report(run: Run, statement: Statement, folder: Path, plots: Path) -> None:
     """Write report.md and report.html into `folder`, and into `plots`, in or below it, the rest."""
-    write_pictures(run, plots)
+    figures = draw(run)
+    write_pictures(figures, plots)
     write_csv(plots / "privacy_utility.csv", [utility_point(run.test)])
     write_csv(plots / "effects.csv", [*run.classifier.learned.rows(run.classes)])
     to_plots = "".join(f"{part}/" for part in plots.relative_to(folder).parts)
     markdown = fill("report.md", run=run, statement=statement, plots=to_plots)
     write_text(folder / "report.md", markdown)
-    write_text(folder / "report.html", page(markdown, graphics_of(run)))
+    write_text(folder / "report.html", page(markdown, graphics_of(figures)))
 
 
 def utility_point(test: EvaluateResult) -> dict[str, float | None]:
