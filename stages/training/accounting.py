@@ -13,7 +13,6 @@ import dp_accounting
 import numpy as np
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.privacy_accountant import NeighboringRelation
-from opacus.accountants import PRVAccountant
 
 from stages.errors import BrokenGuaranteeError, UserError
 from stages.privacy.attack import LEAST_DELTA, POINTS, Profile
@@ -27,6 +26,7 @@ from stages.privacy.renyi import (
     epsilon_renyi,
     renyi_curve,
 )
+from stages.training.engine import PRVAccountant
 
 # A row moves each of the three metric sums of a step by at most ½ (training/curves.py).
 SQUARED_METRIC_SENSITIVITY = 3 * 0.5**2

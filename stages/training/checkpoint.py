@@ -66,9 +66,8 @@ class Checkpoint:
 def state_of(training: PrivateTraining) -> dict[str, Tensor]:
     """Return weights, momentum and averaged weights of a run, each one vector."""
     weights = training.learner.weights
-    buffer = training.learner.optimizer.state[weights].get(
-        "momentum_buffer"
-    )  # SGD has none at momentum 0
+    # There is none at momentum 0.
+    buffer = training.learner.optimizer.state[weights].get("momentum_buffer")
     return {
         "weights": weights.detach(),
         "momentum": torch.zeros_like(weights) if buffer is None else buffer,

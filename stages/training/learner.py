@@ -5,15 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from opacus.optimizers import DPOptimizer
-from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
-from torch.optim import SGD
 
 from stages.model.perceptron import Model
 from stages.training.auto import Settings
+from stages.training.engine import DPOptimizer, DPOptimizerFastGradientClipping
 from stages.training.gradients import ClippedSumFunction
+from stages.training.momentum import Momentum
 from stages.training.network import as_arrays
 from stages.training.plan import Plan
 from stages.training.processes import Processes
@@ -28,7 +27,7 @@ class SecretNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[mis
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Momentum,
         plan: Plan,
         source: np.random.Generator,
         processes: Processes,
@@ -82,10 +81,8 @@ class Learner:
         self.model = network
         self.average = copy.deepcopy(network)
         self.weights, self.average_weights = as_vector(network), as_vector(self.average)
-        sgd = SGD(
-            [self.weights], lr=settings.learning_rate, momentum=settings.momentum, foreach=False
-        )
-        self.optimizer = SecretNoiseOptimizer(sgd, plan, source, processes)
+        momentum = Momentum(self.weights, settings.learning_rate, settings.momentum)
+        self.optimizer = SecretNoiseOptimizer(momentum, plan, source, processes)
         self.clipped_sum = ClippedSumFunction(as_arrays(network))
         self.updates = 0
 

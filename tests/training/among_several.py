@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from stages.model.perceptron import Architecture
 from stages.tabular.prepared import Side
-from stages.training import dp_sgd
+from stages.training import people
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
 from stages.training.noise import random_source
@@ -49,11 +49,12 @@ def train(plan, rows, processes, seed=None):
     gradients: list = []
     (vector,) = training.learner.optimizer.params
 
-    def remember(*_):
+    def remember():
         weights.append(vector.detach().numpy().copy())
         gradients.append(vector.grad.numpy().copy())
 
-    training.learner.optimizer.original_optimizer.register_step_post_hook(remember)
+    step = training.learner.step
+    training.learner.step = lambda share: (step(share), remember())  # type: ignore[assignment]
     for _ in training.epochs():
         pass
     return training, np.array(weights), np.array(gradients)
@@ -86,12 +87,12 @@ def main():
     training.monitors.require_passed(training.history)
     _, _, noise = train(PLAN, 0, processes)
     chosen = choose(processes)
-    dp_sgd.CHUNK_ROWS = 7
+    people.CHUNK_ROWS = 7
     _, exact, _ = train(EXACT, ROWS, processes, seed=5)
     np.savez(
         folder / f"{processes.rank}.npz",
         weights=weights,
-        own_rows=training.monitors.own_rows,
+        own_people=training.monitors.own_people,
         batch_sizes=training.monitors.batch_sizes,
         history=[vars(steps) for steps in training.history],
         noise=noise * PLAN.expected_batch_size / (PLAN.noise_multiplier * PLAN.max_grad_norm),
