@@ -30,6 +30,9 @@ COARSE_STEPS = 1_000
 # By how much the logarithm of the noise is lowered where it is not known to be too little.
 BELOW = 0.2
 
+# Of the target; what is less is taken for as much while noise is looked for.
+LEAST_SHARE = 1e-3
+
 # Above this share of the target, a past leaves nothing for a run that continues it.
 LEAST_SHARE_LEFT = 0.99
 
@@ -85,8 +88,10 @@ def _least_noise_by_pld(
 
     @cache
     def excess(log_noise: float, interval: float) -> float:
+        # As a logarithm, which is nearly straight, so that fewer evaluations find its root.
         steps = history(math.exp(log_noise))
-        return epsilon_pld(steps, delta, scale=target_epsilon, interval=interval) - goal
+        epsilon = epsilon_pld(steps, delta, scale=target_epsilon, interval=interval)
+        return math.log(max(epsilon, LEAST_SHARE * goal) / goal)
 
     # Subsampling saves at best a factor of 1 / sample_rate, and less where σ is small.
     low = math.log(max(history(1)[0].sample_rate * enough / 1.02, min(enough / 1.02, 0.5)))
@@ -94,7 +99,7 @@ def _least_noise_by_pld(
     # Over many steps the coarse one is several per cent too high.
     many = history(1)[0].steps > COARSE_STEPS
     fine = partial(excess, interval=PLD_INTERVAL)
-    if many and fine(found) < -COARSE_MAY_WASTE * target_epsilon:
+    if many and fine(found) < -COARSE_MAY_WASTE:
         found = _root(fine, found - 0.01, found, 0.02)
     return math.exp(found)
 
