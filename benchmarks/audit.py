@@ -528,7 +528,7 @@ def findings(subject: Subject, source: np.random.Generator, *, quick: bool) -> I
 def configured_subject() -> Subject:
     """Return the training of a new run by params.yaml on the prepared table."""
     params, table = load_params(), Prepared.open()
-    features, labels = table.train
+    features, labels, _ = table.train
     choice, plan = settle(params, table, params.train_size or len(labels))
     shapes = tuple(architecture(params, table, settings) for settings in choice.candidates)
     return Subject(features, labels, shapes, plan, params.init_seed)

@@ -72,7 +72,7 @@ def _run(
         history = [*past.history, *training.history]
         past = Past(Checkpoint(None, history, [], about, state_of(training)))
     model = as_arrays(training.average).sharpened(training.temperature.beta)
-    features, labels = table.test
+    features, labels, _ = table.test
     probabilities = np.concatenate(list(predict_probabilities(model, features)))
     return (
         float(accuracy_score(labels, probabilities.argmax(axis=1))),

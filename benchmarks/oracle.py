@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.scores import tempered
 from benchmarks.table import Probabilities, Task
 from stages.model.perceptron import Model, count_weights, predict_probabilities
-from stages.tabular.prepared import Features, Side
+from stages.tabular.prepared import Features
 from stages.training import auto
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
@@ -97,13 +97,13 @@ class Trained:
 def default_recipe(task: Task) -> Recipe:
     """Return what `auto` chooses for a task's public numbers."""
     candidates = auto.choose(_public(task)).candidates
-    rate = candidates[0].batch_size / len(task.y)
+    rate = candidates[0].batch_size / task.side.people
     return Recipe(candidates, auto.steps_of(candidates[0].epochs, rate), is_default=True)
 
 
 def _public(task: Task) -> auto.PublicNumbers:
     return auto.PublicNumbers(
-        train_size=len(task.y),
+        train_size=task.side.people,
         features=task.x.shape[1],
         numbers=len(task.numbers),
         weights=count_weights(task.widths),
@@ -196,7 +196,7 @@ def train(task: Task, recipe: Recipe, plan: Plan, noise: int | None = None) -> T
             (task.network(settings.activation, settings.pieces), settings)
             for settings in recipe.candidates
         ],
-        Side(task.x, task.y),
+        task.side,
         plan,
         random_source(task.seed if noise is None else noise),
     )

@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.model.inputs import AS_THEY_ARE, Pieces
 from stages.model.perceptron import Architecture
-from stages.tabular.prepared import Features, Labels
+from stages.tabular.prepared import Features, Labels, Persons, Side
 from stages.training.network import build_network
 
 Probabilities = npt.NDArray[np.float64]
@@ -81,6 +81,7 @@ class Task:
         numbers: positions of the features that are numbers.
         epsilon, delta: what a private method may spend.
         seed: of all of the method's own randomness.
+        persons: (rows,) whose training rows these are; None where everybody has one.
     """
 
     x: Features
@@ -91,6 +92,12 @@ class Task:
     epsilon: float
     delta: float
     seed: int
+    persons: Persons | None = None
+
+    @property
+    def side(self) -> Side:
+        """What is trained on."""
+        return Side(self.x, self.y, self.persons)
 
     def network(self, activation: str = "relu", pieces: int = 0) -> nn.Sequential:
         """Return the project's network for this table, untrained."""

@@ -16,7 +16,7 @@ from stages.tabular.encode import about, encode, groups, labels
 from stages.tabular.people import read_people
 from stages.tabular.prepared import PREPARED, SIDES, SideName, Source, prepared_writer
 from stages.tabular.schema import Schema
-from stages.tabular.split import in_test, split_name
+from stages.tabular.split import in_test, persons, split_name
 
 
 def main() -> None:
@@ -43,12 +43,12 @@ def _prepare(params: Params, schema: Schema, folder: Path) -> dict[SideName, int
         tqdm(unit=" rows", unit_scale=True, disable=None) as bar,  # None: only on a terminal
     ):
         for batch in read_people(params.data, schema, params.split_seed):
-            parts = [part(batch, schema) for part in (encode, labels, groups)]
-            test = in_test(batch, schema, params.test_fraction, params.split_seed)
+            whose = persons(batch, schema, params.split_seed)
+            parts = [*(part(batch, schema) for part in (encode, labels, groups)), whose]
+            test = in_test(whose, params.test_fraction)
             for side, chosen in zip(SIDES, (~test, test), strict=True):
-                features, classes, levels = (part.compress(chosen, axis=0) for part in parts)
-                append(side, features, classes, levels)
-                rows[side] += len(classes)
+                append(side, *(part.compress(chosen, axis=0) for part in parts))
+                rows[side] += int(chosen.sum())
             bar.update(batch.num_rows)
     return rows
 

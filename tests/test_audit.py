@@ -254,7 +254,9 @@ def test_an_audit_that_misses_the_planted_fault_is_an_error(run_audit, monkeypat
 def test_clipping_that_does_nothing_is_noticed(subject, monkeypatch):
     clipped_sum = ClippedSumFunction.__call__
     monkeypatch.setattr(
-        ClippedSumFunction, "__call__", lambda dense, x, y, _: clipped_sum(dense, x, y, 1e9)
+        ClippedSumFunction,
+        "__call__",
+        lambda dense, x, y, _, *whose: clipped_sum(dense, x, y, 1e9, *whose),
     )
     assert refutes_the_claim_of(subject, audit_step(subject, 300, random_source(7)))
 

@@ -38,6 +38,7 @@ SAMPLE_TABLE = Prepared(
     classes=tuple(SAMPLE_SCHEMA_READ.class_names),
     groups={},
     unit="row",
+    at_most=1,
     scaled=tuple(SAMPLE_SCHEMA_READ.scaled),
     ordered=False,
     source=Source("patients.csv", "abc", "a split"),

@@ -79,19 +79,22 @@ def exact(counted: Counted, model: Model, prepared: Prepared) -> Evaluated:
     classes = len(prepared.classes)
     scored = scored_classes(classes)
     layout = Layout(classes, np.arange(len(THRESHOLDS)))
-    counts = Released(layout, Estimate(layout.counts(counted.confusion, counted.scores), None))
-    features, labels = prepared.test
-    probabilities = np.concatenate(list(predict_probabilities(model, features)))
-    areas = [roc_auc_score(labels == of, probabilities[:, of]) for of in scored]
+    people = layout.counts(counted.confusion, counted.scores) / counted.person
+    counts = Released(layout, Estimate(people, None))
+    labels, parts = prepared.test.labels, prepared.test.parts_of_a_person(counted.person)
+    probabilities = np.concatenate(list(predict_probabilities(model, prepared.test.features)))
+    areas = [
+        roc_auc_score(labels == of, probabilities[:, of], sample_weight=parts) for of in scored
+    ]
     known = {
-        "loss": log_loss(labels, probabilities, labels=range(classes)),
+        "loss": log_loss(labels, probabilities, labels=range(classes), sample_weight=parts),
         "roc_auc": np.mean(areas),
     }
     figures = counts.figures(ordered=prepared.ordered)
     for name, value in known.items():
         figures[name] = figures[name]._replace(value=np.asarray(value))
     groups = {
-        name: Estimate(own.ravel().astype(np.float64), None) for name, own in counted.groups.items()
+        name: Estimate(own.ravel() / counted.person, None) for name, own in counted.groups.items()
     }
     return Evaluated(counts, groups, figures)
 

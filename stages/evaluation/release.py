@@ -76,7 +76,7 @@ class CountRelease:
         return (Gaussian(self.noise_multiplier),)
 
     def deviation(self, share: float, times: int = 1) -> float:
-        """Return σ of a part: what a row moves in it are `times` counts, by 1."""
+        """Return σ of a part: what a row moves in it are `times` counts, by 1 each."""
         left = 1 - GROUPS if self.groupings else 1.0
         return self.noise_multiplier * math.sqrt(times / (share * left))
 
@@ -102,9 +102,12 @@ class CountRelease:
 
         Guarantee:
             A Gaussian mechanism of `noise_multiplier`, and so as private as `events` says, for
-            tables that differ by one added or removed row. In each part a row is in one count, or
-            in one for each class whose scores are counted, which it moves by 1; the squares of that
-            over the squared deviations of the noise add up to 1 / `noise_multiplier`². The parts
+            tables that differ by one added or removed row, or person with all their rows. In each
+            part a row is in one count, or in one for each class whose scores are counted, which it
+            moves by 1. A person with several rows is in as many counts, with shares that are not
+            negative and add up to 1, whose squares add up to 1 at most; exactly, as they are whole
+            numbers of `Counted.person`-ths. The squares over the squared deviations of the noise
+            add up to 1 / `noise_multiplier`². The parts
             follow each other, and in which bins the last counts scores is chosen in sight of an
             earlier one; its noise is fixed in advance, and Gaussian mechanisms so chosen are as
             private as if they were not (Smith & Thakurta 2022). What estimates the counts sees
@@ -113,10 +116,10 @@ class CountRelease:
         """
         noise = _private if simulation_seed is None else _simulated(simulation_seed)
         layout = self._settle(counted, self.bins(rows), noise)
-        exact = layout.counts(counted.confusion, counted.scores)
+        exact = layout.counts(counted.confusion, counted.scores) / counted.person
         noisy = [noise(_sums(exact, of), deviation) for of, deviation in self.parts(layout)]
         groups = {
-            name: self.estimate_groups(noise(own.ravel().astype(float), self.groups_deviation))
+            name: self.estimate_groups(noise(own.ravel() / counted.person, self.groups_deviation))
             for name, own in counted.groups.items()
         }
         return Released(layout, self.estimate(layout, noisy)), groups
@@ -127,7 +130,7 @@ class CountRelease:
         # another class's were what these lack to 1.
         deviation, two = self.deviation(WHERE), self.classes == 2
         seen = counted.scores[0].sum(axis=0) if two else counted.scores[:, 1].sum(axis=0)
-        noisy = noise(seen.astype(np.float64), deviation)
+        noisy = noise(seen / counted.person, deviation)
         places = choose_thresholds(noisy if two else noisy + noisy[::-1], deviation, bins)
         return Layout(self.classes, with_middle(places) if two else places)
 
@@ -181,7 +184,7 @@ def declared_rows(params: Params, prepared: Prepared) -> float:
 
     Where their number is not declared ε does not cover it, and the true one is used.
     """
-    train = params.train_size or len(prepared.train.labels)
+    train = params.train_size or prepared.train.people
     return train * params.test_fraction / (1 - params.test_fraction)
 
 

@@ -94,6 +94,7 @@ def about(schema: Schema) -> About:
         classes=tuple(schema.class_names),
         groups=schema.groups,
         unit="person" if schema.id else "row",
+        at_most=schema.at_most,
         scaled=tuple(schema.scaled),
         ordered=schema.label.ordered,
     )

@@ -21,15 +21,16 @@ def owners_look(table: Path, schema: Schema, training: float, train_size: int | 
     Args:
         table: whose rows fit the schema.
         schema: its schema.
-        training: number of rows that are for training.
+        training: number of people that are for training.
         train_size: what is declared of it.
     """
+    sampled = "people" if schema.at_most > 1 else "rows"
     parts = (
         ["For the owner's eyes only: exact figures of private rows. Publish none of them."],
         _columns(table, schema),
         _classes(table, schema),
         _people(table, schema),
-        _size(training, train_size),
+        _size(training, train_size, sampled),
     )
     return "\n".join(line for part in parts for line in part)
 
@@ -71,14 +72,15 @@ def _people(table: Path, schema: Schema) -> Iterator[str]:
     for batch in read_batches(table, schema):
         rows_of.update(batch.column(schema.id.name).to_pylist())
     with_rows = Counter(rows_of.values())
-    yield f"people, by `{schema.id.name}`: {len(rows_of)}, of whom one row each is used"
+    used = f"at most {schema.at_most} rows each are" if schema.at_most > 1 else "one row each is"
+    yield f"people, by `{schema.id.name}`: {len(rows_of)}, of whom {used} used"
     for rows, people in sorted(with_rows.items()):
         yield f"  with {rows} row{'s' * (rows > 1)}: {people / len(rows_of):.1%}"
 
 
-def _size(training: float, train_size: int | None) -> Iterator[str]:
+def _size(training: float, train_size: int | None, sampled: str) -> Iterator[str]:
     off = f"{abs(train_size / training - 1):.0%} off" if train_size else "not declared"
     yield (
-        f"training: about {training:.0f} rows; `train_size` is {off}. It is published: choose a "
-        "round number that you could have named without counting."
+        f"training: about {training:.0f} {sampled}; `train_size` is {off}. It is published: choose "
+        "a round number that you could have named without counting."
     )

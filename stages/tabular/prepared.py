@@ -1,8 +1,9 @@
 """The prepared table on disk, which describes itself: later stages need neither table nor schema.
 
 A folder holds, for `train` and for `test`, `…_features.npy` (rows, features) float32 and
-`…_labels.npy` (rows,) int64; `test_groups.npy` (rows, groupings) int64; what these are (about.json)
-and whose rows (source.json); and the schema that encoded them (schema.json).
+`…_labels.npy` (rows,) int64; `test_groups.npy` (rows, groupings) int64; where a person may have
+several rows `…_persons.npy` (rows,) uint64; what these are (about.json) and whose rows
+(source.json); and the schema that encoded them (schema.json).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,15 +26,50 @@ SIDES: tuple[SideName, ...] = ("train", "test")
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Groups = npt.NDArray[np.int64]
+Persons = npt.NDArray[np.uint64]
 
-Append = Callable[[SideName, Features, Labels, Groups], None]
+Append = Callable[[SideName, Features, Labels, Groups, Persons], None]
 
 
 class Side(NamedTuple):
-    """The rows of one side: features (rows, features) float32 and labels (rows,) int64."""
+    """The rows of one side.
+
+    Attributes:
+        features: (rows, features) float32.
+        labels: (rows,) int64.
+        persons: (rows,) uint64, a number for whose row it is; None where everybody has one row.
+    """
 
     features: Features
     labels: Labels
+    persons: Persons | None = None
+
+    @property
+    def people(self) -> int:
+        """How many people there are."""
+        return len(self.labels) if self.persons is None else len(np.unique(self.persons))
+
+    def parts_of_a_person(self, whole: int) -> npt.NDArray[np.int64]:
+        """Return (rows,) what each row is of a person who is `whole`, in parts as equal as can be.
+
+        The parts of each person add up to the whole, and depend on nobody else's rows.
+        """
+        if self.persons is None:
+            return np.full(len(self.labels), whole)
+        rows, starts = by_person(self.persons)
+        sizes = np.diff(starts, append=len(rows))
+        place = np.arange(len(rows)) - np.repeat(starts, sizes)
+        size = np.repeat(sizes, sizes)
+        parts = np.empty(len(rows), np.int64)
+        parts[rows] = whole // size + (place < whole % size)
+        return parts
+
+
+def by_person(persons: Persons) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return (rows,) the rows person by person, each one's in order, and where each one's start."""
+    rows = np.argsort(persons, kind="stable")
+    ordered = persons[rows]
+    return rows, np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
 
 
 @dataclass(frozen=True)
@@ -59,7 +95,8 @@ class About:
         features: names of the features' columns.
         classes: names of the classes 0, 1, 2, …
         groups: by the name of each grouping, which has a column in the test groups, its levels.
-        unit: what the promise is for: each row, or each person, of whom there is one row.
+        unit: what the promise is for: each row, or each person with all their rows.
+        at_most: how many rows of a person are used, at most.
         scaled: positions in `features` of numbers mapped from their bounds to [-1, 1].
         ordered: whether the classes are bands of one number, from the lowest to the highest.
     """
@@ -68,6 +105,7 @@ class About:
     classes: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
     unit: Literal["row", "person"]
+    at_most: int
     scaled: tuple[int, ...]
     ordered: bool
 
@@ -103,17 +141,21 @@ class Prepared(About):
     @property
     def train(self) -> Side:
         """The rows to train on."""
-        return Side(self._mapped("train_features"), self._mapped("train_labels"))
+        return self._side("train")
 
     @property
     def test(self) -> Side:
         """The rows held back for testing."""
-        return Side(self._mapped("test_features"), self._mapped("test_labels"))
+        return self._side("test")
 
     @property
     def test_groups(self) -> Groups:
         """(rows, groupings) int64: which level of each grouping a test row has."""
         return self._mapped("test_groups")
+
+    def _side(self, side: SideName) -> Side:
+        persons = self._mapped(f"{side}_persons") if self.at_most > 1 else None
+        return Side(self._mapped(f"{side}_features"), self._mapped(f"{side}_labels"), persons)
 
     @made_earlier()
     def _mapped(self, name: str) -> npt.NDArray[Any]:
@@ -122,10 +164,10 @@ class Prepared(About):
 
 @contextmanager
 def prepared_writer(folder: Path, about: About, schema_text: str) -> Iterator[Append]:
-    """Yield `append(side, features, labels, groups)`, which adds rows to one side of a table.
+    """Yield `append(side, features, labels, groups, persons)`, which adds rows to one side.
 
-    The groups of training rows are not kept. The arrays are valid once the block has ended, and the
-    same whatever the size of the batches.
+    The groups of training rows are not kept, nor whose row it is where everybody has one. The
+    arrays are valid once the block has ended, and the same whatever the size of the batches.
     """
     write_text(folder / "schema.json", schema_text)
     write_json(folder / "about.json", asdict(about))
@@ -133,7 +175,11 @@ def prepared_writer(folder: Path, about: About, schema_text: str) -> Iterator[Ap
         "features": ("<f4", (len(about.features),)),
         "labels": ("<i8", ()),
         "groups": ("<i8", (len(about.groups),)),
+        "persons": ("<u8", ()),
     }
+    left_out = {("train", "groups")}
+    if about.at_most == 1:
+        left_out |= {(side, "persons") for side in SIDES}
     with ExitStack() as files:
         arrays = {
             (side, part): files.enter_context(
@@ -141,7 +187,7 @@ def prepared_writer(folder: Path, about: About, schema_text: str) -> Iterator[Ap
             )
             for side in SIDES
             for part, (dtype, columns) in parts.items()
-            if (side, part) != ("train", "groups")
+            if (side, part) not in left_out
         }
 
         def append(side: SideName, *rows: npt.NDArray[Any]) -> None:

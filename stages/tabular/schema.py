@@ -108,6 +108,11 @@ class Schema(Declared):
         return next((field for field in self.fields if isinstance(field, Id)), None)
 
     @property
+    def at_most(self) -> int:
+        """How many rows of a person are used, at most."""
+        return self.id.rows if self.id else 1
+
+    @property
     def feature_names(self) -> list[str]:
         """Names of the encoded columns, such as `age`, `sex=male`, `age × sex=male`."""
         own = {feature.name: feature.columns for feature in self.features}

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.tabular.fields import Id, ReadField
+from stages.tabular.prepared import Persons
 from stages.tabular.schema import Schema
 
 
@@ -22,24 +23,31 @@ class Tied(ValueError):  # noqa: N818 - of two rows, not of the program
     """Of a person's rows, several are the latest."""
 
 
-def in_test(
-    batch: pa.RecordBatch, schema: Schema, test_fraction: float, split_seed: int
-) -> npt.NDArray[np.bool_]:
-    """Say which rows of a batch from `read_batches` belong to the test side.
+def persons(batch: pa.RecordBatch, schema: Schema, split_seed: int) -> Persons:
+    """Return a number for whose each row of a batch from `read_batches` is.
 
-    A row's side depends on `split_seed` and on the row alone: on its id if the schema declares one,
-    so that a person's side is the same whatever becomes known of them, and else on the content of
-    all columns that are read, in schema order, numbers by value as float64 (-0 is 0; clipping comes
-    later), categories by text.
+    It depends on `split_seed` and on the row alone: on its id if the schema declares one, so that a
+    person's side is the same whatever becomes known of them, and else on the content of all columns
+    that are read, in schema order, numbers by value as float64 (-0 is 0; clipping comes later),
+    categories by text.
 
     Args:
-        test_fraction: chance of a row to be held back, in (0, 1).
         split_seed: key of the hash, in [0, 2³²).
 
     Returns:
-        (rows,) bool.
+        (rows,) uint64, uniform.
     """
-    return _hashes(batch, split_fields(schema), split_seed) < np.uint64(test_fraction * 2**64)
+    return _hashes(batch, split_fields(schema), split_seed)
+
+
+def in_test(persons: Persons, test_fraction: float) -> npt.NDArray[np.bool_]:
+    """Say which rows belong to the test side.
+
+    Args:
+        persons: (rows,) whose they are.
+        test_fraction: chance of a person to be held back, in (0, 1).
+    """
+    return persons < np.uint64(test_fraction * 2**64)
 
 
 def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
@@ -62,11 +70,11 @@ def split_fields(schema: Schema) -> tuple[ReadField, ...]:
 def kept_rows(
     batches: Iterable[pa.RecordBatch], schema: Schema, split_seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Say which rows of a table with an id are kept, so that each person has one.
+    """Say which rows of a table with an id are kept, so that each person has one, or `at_most`.
 
-    Of a person's rows the latest is kept if the schema says so, and among equally late ones that
-    with the smallest hash of its content, which depends on no other person. Holds five words of
-    eight bytes for each row of the table.
+    Of a person's rows the latest is kept if the schema says so, and among equally late ones those
+    with the smallest hashes of their content, which depend on no other person. Holds six words of
+    eight bytes for each row of the table, seven where the latest are looked for.
 
     Returns:
         (rows,) bool.
@@ -75,21 +83,27 @@ def kept_rows(
         Tied: a person has several rows that are the latest, and they differ.
     """
     assert schema.id is not None
-    people, rows, times = [], [], []
-    for batch in batches:
-        people.append(_hashes(batch, split_fields(schema), split_seed))
-        rows.append(_hashes(batch, schema.read_fields, split_seed))
-        late = schema.id.latest
-        times.append(batch.column(late).to_numpy() if late else np.zeros(batch.num_rows))
-    ids, words, ages = (np.concatenate(parts) for parts in (people, rows, times))
-    ages = -ages
-    order = np.lexsort((words, ages, ids))
+    found = [_sorted_by(batch, schema, split_seed) for batch in batches]
+    ids, *keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort((*keys[::-1], ids))
     first = np.append(True, np.diff(ids[order]) != 0)
     if schema.id.latest:
+        ages, words = keys
         _refuse_ties(first, ages[order], words[order], order, schema.id)
+    # How many of the same person come before a row.
+    places = np.arange(len(ids))
+    before = places - np.maximum.accumulate(np.where(first, places, 0))
     kept = np.zeros(len(ids), dtype=bool)
-    kept[order[first]] = True
+    kept[order[before < schema.id.rows]] = True
     return kept
+
+
+def _sorted_by(batch: pa.RecordBatch, schema: Schema, split_seed: int) -> list[npt.NDArray[Any]]:
+    """Return (rows,) arrays by which rows are sorted: person, age if it matters, content."""
+    assert schema.id is not None
+    words = _hashes(batch, schema.read_fields, split_seed)
+    ages = [-batch.column(schema.id.latest).to_numpy()] if schema.id.latest else []
+    return [persons(batch, schema, split_seed), *ages, words]
 
 
 def _refuse_ties(

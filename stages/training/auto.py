@@ -74,12 +74,13 @@ class PublicNumbers:
     """All that the rule may look at.
 
     Attributes:
-        train_size: rows on the training side, as declared.
+        train_size: rows on the training side, or people where they may have several, as declared.
         features: columns that the network sees.
         numbers: how many of them are numbers, which may be told in pieces.
         weights: number of the network's weights and biases, without pieces.
         target_epsilon, target_delta: what the run and its past may spend.
         spent_epsilon: what the past has spent.
+        sampled: what `train_size` is a number of.
     """
 
     train_size: int
@@ -89,6 +90,7 @@ class PublicNumbers:
     target_epsilon: float
     target_delta: float
     spent_epsilon: float = 0.0
+    sampled: str = "rows"
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,10 @@ def choose(public: PublicNumbers, pinned: Pinned = Pinned()) -> Choice:
         for activation, pieces in networks
     )
     why = (
-        f"signal to noise {signal:.3g} (from {public.train_size} rows, {public.features} features, "
-        f"{public.weights} weights, ε = {public.target_epsilon:g}, δ = {public.target_delta:g}): "
-        f"{schedule.steps} steps of {batch_size} rows, learning rate {rate:.3g}, "
+        f"signal to noise {signal:.3g} (from {public.train_size} {public.sampled}, "
+        f"{public.features} features, {public.weights} weights, ε = {public.target_epsilon:g}, "
+        f"δ = {public.target_delta:g}): "
+        f"{schedule.steps} steps of {batch_size} {public.sampled}, learning rate {rate:.3g}, "
         f"momentum {momentum:g}, clip {clip:.3g}, "
         + ("a pilot of " if len(candidates) > 1 else "")
         + " and ".join(settings.network for settings in candidates)

@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from array_api_compat import array_namespace
-from opacus.accountants import PRVAccountant
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from stages.model.inputs import Array
@@ -27,10 +25,12 @@ from stages.tabular.prepared import Side
 from stages.training.accounting import effective_noise_multiplier
 from stages.training.auto import Settings
 from stages.training.curves import Curve, Epoch, loss_bound
+from stages.training.engine import DPOptimizer, PRVAccountant
 from stages.training.gradients import ClippedSum
 from stages.training.learner import Learner
 from stages.training.monitors import Monitors
 from stages.training.noise import poisson_batch
+from stages.training.people import Numbers, People, Whose
 from stages.training.pilot import Question, Verdict
 from stages.training.plan import Plan
 from stages.training.processes import ALONE, Processes
@@ -40,15 +40,10 @@ from stages.training.temperature import Temperature
 # Loss, correct answers and number of rows.
 METRICS = 3
 
-# Rows whose activations are held at once, which fit into a core's cache; larger batches are summed
-# in chunks.
-CHUNK_ROWS = 1_024
-
-Batch = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
-# Gives sums over rows, of their features (B, features) and labels (B,).
-Asked = Callable[[Array, Array], Sequence[float]]
+# Gives sums over people, of their rows' features (B, features) and labels (B,).
+Asked = Callable[[Array, Array, Whose], Sequence[float]]
 
 
 class PrivateTraining:
@@ -62,10 +57,11 @@ class PrivateTraining:
     Guarantee:
         The sequence of all weights of all candidates (and of their averages, which follow), the
         scores, the temperature and all released epochs are together (ε, δ) differentially private
-        for tables that differ by one added or removed row, with the ε that the accountants find for
-        `history`. It assumes that `source` is secret, that networks treat rows one by one, and
-        exact real arithmetic. That later steps follow from what earlier ones released is covered,
-        as adaptive composition; noise, sampling rate and number of steps never do.
+        for tables that differ by one added or removed row, or person with all their rows, with the
+        ε that the accountants find for `history`. It assumes that `source` is secret, that networks
+        treat rows one by one, and exact real arithmetic. That later steps follow from what earlier
+        ones released is covered, as adaptive composition; noise, sampling rate and number of steps
+        never do.
     """
 
     def __init__(
@@ -82,14 +78,13 @@ class PrivateTraining:
             candidates: networks, each trained in place and on its own device, and how each uses
                 what the plan releases; as many as the plan's schedule says.
             table: features (rows, features) float32 in [-1, 1] and labels (rows,) int64, which may
-                be memory-mapped.
+                be memory-mapped, and whose rows they are.
             plan: what to do.
             source: where batches and noise come from.
             processes: those that train together, each with the whole table.
         """
-        shard = processes.shard(len(table.labels))
-        self.features = np.asarray(table.features[shard])
-        self.labels = np.asarray(table.labels[shard])
+        everybody = People.of(table)
+        self.people = everybody.part(processes.shard(len(everybody)))
         self.plan = plan
         self.source = source
         self.processes = processes
@@ -100,7 +95,7 @@ class PrivateTraining:
         for learner in self.learners:
             learner.call_after_steps(self._account_step)
         self.learner = self.learners[0]
-        self.monitors = Monitors(plan, len(table.labels))
+        self.monitors = Monitors(plan, len(everybody))
         self.monitors_passed: list[str] = []
         self.past_epochs = 0
         classes = len(list(self.model.parameters())[-1])
@@ -108,8 +103,8 @@ class PrivateTraining:
         self.scores: list[PilotScore] = []
         self.temperature = Temperature(self.learner.averaged)
         self._after_step: Callable[[], object] = lambda: None
-        # The rows of the last chunk and their norms, on the steepest of which clipping is probed.
-        self._last: tuple[Batch, Array] | None = None
+        # The people of the last chunk and their norms, on the steepest of whom clipping is probed.
+        self._last: tuple[Numbers, Array] | None = None
 
     @property
     def model(self) -> nn.Sequential:
@@ -201,8 +196,8 @@ class PrivateTraining:
         self._after_step()
         return noisy
 
-    def _draw(self) -> Batch:
-        return poisson_batch(self.source, len(self.labels), self.plan.sample_rate)
+    def _draw(self) -> Numbers:
+        return poisson_batch(self.source, len(self.people), self.plan.sample_rate)
 
     def _cover(self, exact: Values, deviation: float) -> Values:
         """Return exact sums with noise, the same in all processes."""
@@ -210,37 +205,40 @@ class PrivateTraining:
         noise: Values = self.processes.share(drawn).numpy()
         return exact + deviation * noise
 
-    def _sum_over(self, batch: Batch) -> Values:
+    def _sum_over(self, batch: Numbers) -> Values:
         """Put the clipped gradient sum into the optimizer; return the exact metric sums.
 
-        Both are over the batches of all processes. No row moves a metric sum by more than ½.
+        Both are over the batches of all processes. Nobody moves a metric sum by more than ½.
         """
         gradient: Array = None
         sums = np.zeros(4)
-        for rows in _chunks(batch):
-            part = self._clipped_sum_of(rows)
+        for people in self.people.chunks(batch):
+            part, whose = self._clipped_sum_of(people)
             gradient = part.gradient if gradient is None else gradient + part.gradient
             xp = array_namespace(part.losses)
             # A loss that is no number is not below the bound.
             bound = self.curve.loss_bound
             losses = xp.where(part.losses < bound, part.losses, bound)
-            loss, correct = float(xp.sum(losses)) / bound, int(xp.count_nonzero(part.correct))
-            sums += [loss, correct, len(rows), part.not_finite]
-            if len(rows):
-                self._last = rows, part.norms
+            loss = float(xp.sum(whose.mean(losses))) / bound
+            correct = float(xp.sum(whose.mean(part.correct)))
+            sums += [loss, correct, len(people), part.not_finite]
+            if len(people):
+                self._last = people, part.norms
         self.learner.weights.grad = self.processes.add_up(torch.as_tensor(gradient))
         loss, correct, size, not_finite = self.processes.add_up(torch.from_numpy(sums)).numpy()
-        self.monitors.own_rows += len(batch)
+        self.monitors.own_people += len(batch)
         self.monitors.batch_sizes.append(int(size))
         self.monitors.not_finite += int(not_finite)
         return np.array([loss - size / 2, correct - size / 2, size / 2])
 
-    def _clipped_sum_of(self, rows: Batch) -> ClippedSum:
-        return self.learner.clipped_sum(*self._rows(rows), self.plan.max_grad_norm)
+    def _clipped_sum_of(self, people: Numbers) -> tuple[ClippedSum, Whose]:
+        features, labels, whose = self._rows(people)
+        return self.learner.clipped_sum(features, labels, self.plan.max_grad_norm, whose), whose
 
-    def _rows(self, rows: Batch) -> tuple[Array, Array]:
-        """Return features and labels of some rows, where the model is."""
-        return self._on_device(self.features[rows]), self._on_device(self.labels[rows])
+    def _rows(self, people: Numbers) -> tuple[Array, Array, Whose]:
+        """Return features and labels of some people's rows, where the model is, and whose."""
+        features, labels, whose = self.people.rows(people)
+        return self._on_device(features), self._on_device(labels), whose
 
     def _on_device(self, array: npt.NDArray[Any]) -> Array:
         """Return a numpy array as it is for a model on a CPU, as a tensor beside any other."""
@@ -248,16 +246,16 @@ class PrivateTraining:
         return array if device.type == "cpu" else torch.from_numpy(array).to(device)
 
     def _probe_clipping(self) -> None:
-        """Hand the norm of one row's whole contribution to the monitors.
+        """Hand the norm of one person's whole contribution to the monitors.
 
         It is measured on the gradient itself, not by the formula that chose the clip factor.
         """
         if self._last is not None:
-            rows, norms = self._last
+            people, norms = self._last
             xp = array_namespace(norms)
             steepest = int(xp.argmax(xp.where(xp.isfinite(norms), norms, 0.0)))
-            gradient = self._clipped_sum_of(rows[[steepest]]).gradient
-            self.monitors.clipped_norms.append(float(xp.linalg.vector_norm(gradient)))
+            part, _ = self._clipped_sum_of(people[[steepest]])
+            self.monitors.clipped_norms.append(float(xp.linalg.vector_norm(part.gradient)))
 
     def _gradient_noise(self, summed: Tensor) -> Values:
         """The step's realised noise over its planned deviation: what was applied less the sum.
@@ -287,8 +285,8 @@ class PrivateTraining:
         """Take a step that releases no gradient but noisy sums over its batch.
 
         Args:
-            question: gives the sums over rows.
-            sensitivity: by how much a row moves the sums together, in L2 norm.
+            question: gives the sums over people.
+            sensitivity: by how much a person moves the sums together, in L2 norm.
 
         Guarantee:
             The noise is that of a step that learns, for its sensitivity, so that the accountants
@@ -302,12 +300,12 @@ class PrivateTraining:
         self._after_step()
         return noisy
 
-    def _answer(self, question: Asked, batch: Batch) -> Values:
+    def _answer(self, question: Asked, batch: Numbers) -> Values:
         """Return the exact sums over the batches of all processes."""
-        parts = [question(*self._rows(rows)) for rows in _chunks(batch)]
+        parts = [question(*self._rows(people)) for people in self.people.chunks(batch)]
         told = np.append(np.sum(parts, axis=0), len(batch)).astype(np.float64)
         sums: Values = self.processes.add_up(torch.from_numpy(told)).numpy()
-        self.monitors.own_rows += len(batch)
+        self.monitors.own_people += len(batch)
         self.monitors.batch_sizes.append(int(sums[-1]))
         return sums[:-1]
 
@@ -333,14 +331,9 @@ class PrivateTraining:
         ]
 
     def _calibrate(self) -> None:
-        """Learn the temperature of the averaged model, a row of which moves a sum by at most 1."""
+        """Learn the temperature of the averaged model; nobody moves a sum by more than 1."""
         self.temperature = Temperature(self.learner.averaged)
         for _ in range(self.plan.schedule.calibration):
             (excess,) = self._ask(lambda *rows: [self.temperature.excess(*rows)], sensitivity=1.0)
             deviation = self.plan.effective_noise_multiplier
             self.temperature.learn(float(excess), self.curve.batch_size, deviation)
-
-
-def _chunks(batch: Batch) -> list[Batch]:
-    """Return the batch in parts, at least one, which may be empty."""
-    return [batch[start : start + CHUNK_ROWS] for start in range(0, max(1, len(batch)), CHUNK_ROWS)]

@@ -112,15 +112,15 @@ class Monitors:
 
     Attributes:
         plan: what should have happened.
-        rows: true number of rows on the training side.
+        people: true number of people on the training side: rows, where each has one.
     """
 
     plan: Plan
-    rows: int
+    people: int
     batch_sizes: list[int] = field(default_factory=list)
     clipped_norms: list[float] = field(default_factory=list)
     not_finite: int = 0
-    own_rows: int = 0
+    own_people: int = 0
     _gradient: _NoiseStatistics = field(default_factory=_NoiseStatistics)
     _metrics: list[Noise] = field(default_factory=list)
     _answers: list[Noise] = field(default_factory=list)
@@ -178,7 +178,7 @@ class Monitors:
         return list(verdicts)
 
     def _total_of_batches(self) -> tuple[float, float]:
-        trials = self.rows * len(self.batch_sizes)
+        trials = self.people * len(self.batch_sizes)
         total, rate = sum(self.batch_sizes), self.plan.sample_rate
         return (
             float(stats.binom.cdf(total, trials, rate)),
@@ -192,13 +192,13 @@ class Monitors:
         and with t < 0 for P(S ≤ s). It never exceeds its level, however small the batches.
         """
         rate = self.plan.sample_rate
-        mean, variance = self.rows * rate, self.rows * rate * (1 - rate)
+        mean, variance = self.people * rate, self.people * rate * (1 - rate)
         if variance == 0:
             return 1.0, 1.0  # full batches do not spread, and their total says everything
         reach = 40 * math.sqrt(variance) + 40  # sizes beyond it have no chance worth counting
-        sizes = np.arange(max(0, int(mean - reach)), min(self.rows, int(mean + reach)) + 1)
+        sizes = np.arange(max(0, int(mean - reach)), min(self.people, int(mean + reach)) + 1)
         squares = (sizes - mean) ** 2 / variance
-        log_chances = stats.binom.logpmf(sizes, self.rows, rate)
+        log_chances = stats.binom.logpmf(sizes, self.people, rate)
         steps = len(self.batch_sizes)
         spread = float(((np.array(self.batch_sizes) - mean) ** 2).sum()) / variance
 
@@ -212,9 +212,9 @@ class Monitors:
         return math.exp(min(0.0, lower)), math.exp(min(0.0, upper))
 
     def _clipping_was_seen_to_work(self) -> bool:
-        """Whether a probed row kept to the bound in every probe, and there was one."""
+        """Whether a probed person kept to the bound in every probe, and there was one."""
         bound = self.plan.max_grad_norm * (1 + CLIP_TOLERANCE)
-        probed = bool(self.clipped_norms) or not self.own_rows
+        probed = bool(self.clipped_norms) or not self.own_people
         return probed and all(norm <= bound for norm in self.clipped_norms)
 
 

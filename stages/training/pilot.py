@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 
 from stages.model.inputs import Array
 from stages.model.perceptron import Model
+from stages.training.people import ONE_ROW_EACH, Whose
 
 # How many standard deviations of the noise another candidate has to be ahead of the first.
 CLEARLY_AHEAD = 0.5
@@ -17,22 +18,22 @@ CLEARLY_AHEAD = 0.5
 
 @dataclass(frozen=True)
 class Question:
-    """How many rows each of several models gets right.
+    """How many people each of several models gets right.
 
     A row adds ½ to the sum of a model that gets it right, and takes ½ from that of one that does
-    not.
+    not; a person with several rows the mean over these.
     """
 
     models: Sequence[Model]
 
     @property
     def sensitivity(self) -> float:
-        """By how much a row moves the sums together, in L2 norm."""
+        """By how much a person moves the sums together, in L2 norm."""
         return math.sqrt(len(self.models)) / 2
 
-    def __call__(self, features: Array, labels: Array) -> list[float]:
+    def __call__(self, features: Array, labels: Array, whose: Whose = ONE_ROW_EACH) -> list[float]:
         """Return each model's sum over rows (B, features) with labels (B,)."""
-        return [_sum(model.forward(features)[1], labels) for model in self.models]
+        return [_sum(model.forward(features)[1], labels, whose) for model in self.models]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Verdict:
         return int(ahead.argmax())
 
 
-def _sum(logits: Array, labels: Array) -> float:
+def _sum(logits: Array, labels: Array, whose: Whose) -> float:
     xp = array_namespace(logits)
-    return int(xp.count_nonzero(xp.argmax(logits, axis=1) == labels)) - len(labels) / 2
+    right = whose.mean(xp.argmax(logits, axis=1) == labels)
+    return float(xp.sum(right)) - right.shape[0] / 2

@@ -19,13 +19,14 @@ class Plan:
     """What the training mechanism will do, fixed before it sees a row.
 
     Attributes:
-        train_size: rows on the training side as declared in public.
-        sample_rate: chance of each row to be in a step's batch, in (0, 1].
+        train_size: rows on the training side, or people where they may have several, as declared in
+            public.
+        sample_rate: chance of each to be in a step's batch, in (0, 1].
         steps: how many steps are taken, whatever their batches hold.
         expected_batch_size: public divisor of every sum, `sample_rate * train_size`.
         noise_multiplier: σ; the noise added to a sum of gradients has deviation σ·max_grad_norm.
         metric_noise_multiplier: σₘ; deviation of the noise in each of a step's three metric sums.
-        max_grad_norm: C; the most that one row moves the sum of gradients, in L2 norm.
+        max_grad_norm: C; the most that one row, or person, moves the sum of gradients, in L2 norm.
         delta: δ of the guarantee.
         candidates: networks that begin, of which a pilot within the plan chooses one.
     """

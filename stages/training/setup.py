@@ -29,7 +29,7 @@ def set_up(
     """
     # Whether a declared size is near the true one is not for the run to tell: that it was refused,
     # or was not, would say something of a single row.
-    rows = params.train_size or len(table.train.labels)
+    rows = params.train_size or table.train.people
     choice, plan = settle(params, table, rows, past)
     networks = [
         build_network(architecture(params, table, settings), params.init_seed).to(processes.device)
@@ -61,7 +61,7 @@ def settle(
 
     Args:
         params, table: what is asked for; no row of the table is read.
-        train_size: rows on the training side, as declared.
+        train_size: rows on the training side, or people where they may have several, as declared.
         past: the run that this one continues.
     """
     public = PublicNumbers(
@@ -72,6 +72,7 @@ def settle(
         target_epsilon=params.target_epsilon,
         target_delta=params.target_delta,
         spent_epsilon=adaptive_epsilon(past.events, params.target_delta),
+        sampled="people" if table.at_most > 1 else "rows",
     )
     pinned = Pinned.of(params)
     choice = choose(public, pinned if past.is_empty else pinned.like(*past.network))

@@ -7,10 +7,11 @@ Networks"). A row's
 
     excess = (its largest probability at β) - (1 if that class is its label, else 0)
 
-lies in [-1, 1] whatever the logits, so that the sum over a batch moves by at most 1 with a row. Its
-mean grows with β, and is zero where confidence equals accuracy. The plan's last steps release that
-sum under the noise of any other step, and a Kalman filter on log β takes it in: where there is more
-noise than there is to learn, β stays where it mostly was on other tables.
+lies in [-1, 1] whatever the logits, so that the sum over a batch moves by at most 1 with a row, or
+with a person, who adds the mean over their rows. Its mean grows with β, and is zero where
+confidence equals accuracy. The plan's last steps release that sum under the noise of any other
+step, and a Kalman filter on log β takes it in: where there is more noise than there is to learn, β
+stays where it mostly was on other tables.
 """
 
 import math
@@ -20,6 +21,7 @@ from array_api_compat import array_namespace
 
 from stages.model.inputs import Array
 from stages.model.perceptron import Model
+from stages.training.people import ONE_ROW_EACH, Whose
 
 # Of log β before anything is known of the table, from simulations (benchmarks/UTILITY.md).
 PRIOR_MEAN, PRIOR_VARIANCE = math.log(0.8), 0.5**2
@@ -43,21 +45,22 @@ class Temperature:
         return math.exp(self._mean)
 
     @np.errstate(all="ignore")  # logits that overflow make rows that count as zero
-    def excess(self, features: Array, labels: Array) -> float:
+    def excess(self, features: Array, labels: Array, whose: Whose = ONE_ROW_EACH) -> float:
         """Return the sum of excess confidence over rows (B, features) with labels (B,)."""
         xp = array_namespace(features)
         _, logits = self.model.forward(features)
         below = self.beta * (logits - xp.max(logits, axis=1, keepdims=True))
         confidence = 1 / xp.sum(xp.exp(below), axis=1)
         right = xp.astype(xp.argmax(logits, axis=1) == labels, confidence.dtype)
-        return float(xp.sum(xp.where(xp.isfinite(confidence), confidence - right, 0.0)))
+        excess = xp.where(xp.isfinite(confidence), confidence - right, 0.0)
+        return float(xp.sum(whose.mean(excess)))
 
     def learn(self, excess: float, rows: float, noise: float) -> None:
         """Take in a released sum.
 
         Args:
             excess: the sum over a batch, with noise.
-            rows: about how many rows the batch holds, as released.
+            rows: about how many rows, or people, the batch holds, as released.
             noise: standard deviation of the noise in the sum.
         """
         variance = (noise / rows) ** 2 + EXCESS_VARIANCE / rows

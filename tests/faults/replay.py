@@ -67,7 +67,7 @@ SETTINGS = {
     "max_grad_norm": 0.5,
 }
 
-PARTS = ("features", "labels")
+PARTS = ("features", "labels", "persons")
 
 # Room for float32 sums of about fifty rows.
 ROUNDING = 1e-4
@@ -92,42 +92,44 @@ class Replay:
     """The deterministic part of the pipeline on one table.
 
     Attributes:
-        sides: per side, features (rows, features) and labels (rows,).
+        sides: per side, features, labels, and whose rows they are, as on disk.
         training: the run as the `train` stage sets it up, before its first step.
         weights: the initial ones, flat.
         counts: the tables that the `evaluate` stage adds noise to, for a fixed model.
+        person: what a person adds to each of these.
     """
 
     sides: dict[SideName, Side]
     training: PrivateTraining
     weights: Array
     counts: list[npt.NDArray[np.int64]]
+    person: int
 
     @property
     def plan(self) -> Plan:
         return self.training.plan
 
-    def sums(self, rows, scale=1.0):
-        """Return the clipped gradient sum and the metric sums of training rows, un-noised.
+    def sums(self, people, scale=1.0):
+        """Return the clipped gradient sum and the metric sums of people, un-noised.
 
         Weights are the initial ones times `scale`; large ones make large gradients and losses.
         """
         self.training.learner.weights.data.copy_(torch.from_numpy(scale * self.weights))
-        metrics = self.training._sum_over(np.asarray(rows, dtype=np.int64))
+        metrics = self.training._sum_over(np.asarray(people, dtype=np.int64))
         return flat([self.training.learner.weights.grad]), metrics
 
-    def answers(self, rows, scale=1.0):
-        """Return what training rows add to the questions that steps without a gradient ask.
+    def answers(self, people, scale=1.0):
+        """Return what people add to the questions that steps without a gradient ask.
 
         How many a candidate gets right, of two that differ, and by how much it is too sure.
         """
         self.training.learner.weights.data.copy_(torch.from_numpy(scale * self.weights))
         self.training.learner.average_weights.data.copy_(self.training.learner.weights.data)
-        model, rows = self.training.learner.averaged, np.asarray(rows, dtype=np.int64)
+        model, people = self.training.learner.averaged, np.asarray(people, dtype=np.int64)
         other = replace(model, layers=[(-weight, -bias) for weight, bias in model.layers])
         question, temperature = Question([model, other]), Temperature(model)
-        right = self.training._answer(question, rows) / question.sensitivity
-        return right, self.training._answer(lambda *batch: [temperature.excess(*batch)], rows)
+        right = self.training._answer(question, people) / question.sensitivity
+        return right, self.training._answer(lambda *batch: [temperature.excess(*batch)], people)
 
 
 def flat(tensors) -> Array:
@@ -184,7 +186,7 @@ def replay(folder: Path, rows=ROWS, schema=None, **settings) -> Replay:
         patch.setattr(PrivateTraining, "epochs", _stop)
 
         def record(_, counted, *__):
-            _stop([counted.confusion, *counted.scores, *counted.groups.values()])
+            _stop(([counted.confusion, *counted.scores, *counted.groups.values()], counted.person))
 
         patch.setattr(CountRelease, "release", record)
         preprocess.main()
@@ -195,43 +197,62 @@ def replay(folder: Path, rows=ROWS, schema=None, **settings) -> Replay:
             evaluate.main()
         # As they are on disk, whatever a fault makes of reading them.
         sides = {
-            side: Side(*(np.load(f"data/prepared/{side}_{part}.npy") for part in PARTS))
+            side: Side(*(np.load(path) for part in PARTS if (path := on_disk(side, part)).exists()))
             for side in SIDES
         }
     run = training.value.content
-    return Replay(sides, run, flat(run.model.parameters()), counts.value.content)
+    return Replay(sides, run, flat(run.model.parameters()), *counts.value.content)
+
+
+def on_disk(side, part):
+    return Path(f"data/prepared/{side}_{part}.npy")
 
 
 def without(rows, number):
     return [*rows[:number], *rows[number + 1 :]]
 
 
-def lost_row(whole, other):
-    """Return which row of arrays `whole` the arrays `other` lack, or None if that is not all."""
-    for row in range(len(whole[0])):
+def arrays_of(side: Side):
+    return [array for array in side if array is not None]
+
+
+def rows_by_person(side: Side):
+    """The rows of each person, in the order of their first ones."""
+    if side.persons is None:
+        return [[row] for row in range(len(side.labels))]
+    rows: dict[int, list[int]] = {}
+    for row, person in enumerate(side.persons.tolist()):
+        rows.setdefault(person, []).append(row)
+    return list(rows.values())
+
+
+def lost_person(whole: Side, other: Side):
+    """Return the number of whom the arrays `other` lack, or None if that is not all."""
+    for person, rows in enumerate(rows_by_person(whole)):
         if all(
-            np.array_equal(np.delete(ours, row, axis=0), theirs)
-            for ours, theirs in zip(whole, other, strict=True)
+            np.array_equal(np.delete(ours, rows, axis=0), theirs)
+            for ours, theirs in zip(arrays_of(whole), arrays_of(other), strict=True)
         ):
-            return row
+            return person
     return None
 
 
-def same(whole, other):
-    return all(a.tobytes() == b.tobytes() for a, b in zip(whole, other, strict=True))
+def same(whole: Side, other: Side):
+    both = zip(arrays_of(whole), arrays_of(other), strict=True)
+    return all(a.tobytes() == b.tobytes() for a, b in both)
 
 
 def side_that_lost(whole: Replay, other: Replay):
-    """Return the side that lost a row, and which; None where that is not the only difference."""
+    """Return the side that lost a person, and whom; None where that is not the only difference."""
     for side, untouched in (SIDES, SIDES[::-1]):
-        row = lost_row(whole.sides[side], other.sides[side])
-        if row is not None and same(whole.sides[untouched], other.sides[untouched]):
-            return side, row
+        person = lost_person(whole.sides[side], other.sides[side])
+        if person is not None and same(whole.sides[untouched], other.sides[untouched]):
+            return side, person
     return None
 
 
 def breaches(whole: Replay, other: Replay) -> list[str]:
-    """Say what moves further than it may where `other` is `whole` without one row."""
+    """Say what moves further than it may where `other` is `whole` without one row or person."""
     found = []
     if whole.plan != other.plan:
         found.append("the plan moved")
@@ -240,25 +261,25 @@ def breaches(whole: Replay, other: Replay) -> list[str]:
     lost = side_that_lost(whole, other)
     if lost is None:
         return [*found, "other rows moved"]
-    side, row = lost
-    found += breaches_of_sums(whole, other, row if side == "train" else None)
+    side, person = lost
+    found += breaches_of_sums(whole, other, person if side == "train" else None)
     for ours, theirs in zip(whole.counts, other.counts, strict=True):
-        if np.abs(ours - theirs).sum() != (side == "test"):
+        if np.abs(ours - theirs).sum() != whole.person * (side == "test") or (ours < theirs).any():
             found.append("test counts moved otherwise than by 1 in one cell")
     return found
 
 
-def breaches_of_sums(whole: Replay, other: Replay, row: int | None) -> list[str]:
-    """The same of the sums that a step adds noise to; `row` is what `other` lacks of the training.
+def breaches_of_sums(whole: Replay, other: Replay, person: int | None) -> list[str]:
+    """The same of the sums that a step adds noise to; `person` is whom `other` lacks in training.
 
-    Not only is the difference bounded: it is what that row contributes where it is alone, so that
-    rows do not see each other.
+    Not only is the difference bounded: it is what that person contributes where they are alone, so
+    that people do not see each other.
     """
     found = []
     for scale in (1.0, 30.0):
-        gradient, metrics = whole.sums(range(len(whole.training.labels)), scale)
-        gradient_without, metrics_without = other.sums(range(len(other.training.labels)), scale)
-        alone, metrics_alone = whole.sums([] if row is None else [row], scale)
+        gradient, metrics = whole.sums(range(len(whole.training.people)), scale)
+        gradient_without, metrics_without = other.sums(range(len(other.training.people)), scale)
+        alone, metrics_alone = whole.sums([] if person is None else [person], scale)
         moved = gradient - gradient_without
         if np.linalg.norm(moved) > whole.plan.max_grad_norm + ROUNDING:
             found.append("the gradient sum moved by more than the clip")
@@ -268,9 +289,9 @@ def breaches_of_sums(whole: Replay, other: Replay, row: int | None) -> list[str]
             found.append("a metric sum moved by more than a half")
         if np.abs(metrics - metrics_without - metrics_alone).max() > ROUNDING:
             found.append("a row changed what others contribute to the metrics")
-        of_all = whole.answers(range(len(whole.training.labels)), scale)
-        of_others = other.answers(range(len(other.training.labels)), scale)
-        of_one = whole.answers([] if row is None else [row], scale)
+        of_all = whole.answers(range(len(whole.training.people)), scale)
+        of_others = other.answers(range(len(other.training.people)), scale)
+        of_one = whole.answers([] if person is None else [person], scale)
         for answer, without_it, by_itself in zip(of_all, of_others, of_one, strict=True):
             if np.linalg.norm(answer - without_it) > 1 + ROUNDING:
                 found.append("an answer moved by more than its sensitivity")
@@ -312,14 +333,14 @@ def published_blindly(folder: Path, rows=ROWS) -> dict[str, bytes]:
         return _published(folder, rows, patch)
 
 
-def published_repeatably(folder: Path, rows=ROWS) -> dict[str, bytes]:
+def published_repeatably(folder: Path, rows=ROWS, schema=None) -> dict[str, bytes]:
     """Run the stages as they are, with repeatable noise in training; return all they write."""
     with pytest.MonkeyPatch.context() as patch:
-        return _published(folder, rows, patch)
+        return _published(folder, rows, patch, schema)
 
 
-def _published(folder: Path, rows, patch) -> dict[str, bytes]:
-    lay_out(folder, rows)
+def _published(folder: Path, rows, patch, schema=None) -> dict[str, bytes]:
+    lay_out(folder, rows, schema)
     patch.chdir(folder)
     numbers = count()  # instead of the random ids of runs in the ledger
     patch.setattr(

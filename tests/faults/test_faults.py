@@ -46,7 +46,9 @@ from stages.training.learner import Learner, SecretNoiseOptimizer
 from stages.training.monitors import Monitors
 from stages.training.network import build_network
 from stages.training.noise import poisson_batch, random_source
+from stages.training.people import ONE_ROW_EACH, People, Whose
 from stages.training.result import TrainResult
+from tests.faults.clinic import ALL_ROWS, shuffled_histories
 from tests.faults.replay import (
     NOTABLE,
     ROWS,
@@ -148,6 +150,22 @@ FAULTS = {
     "row count in the plan": (
         "`len(dataset)` sets the sampling rate, the steps and the noise, which are all published",
         "tests: replay without a row, in which the plan changes",
+    ),
+    "rows sampled instead of people": (
+        "the loader draws visits, and ε is stated for patients",
+        "tests: replay without a person, whose rows move a sum by more than its bound",
+    ),
+    "clipping per row": (
+        "each visit's gradient is clipped, so that who has k of them moves the sum by k clips",
+        "tests: replay without a person, who moves a sum by more than its bound",
+    ),
+    "a person's rows summed": (
+        "losses and hits of all visits are added up, where the noise is that of one person",
+        "tests: replay without a person, who moves a sum by more than its bound",
+    ),
+    "rows counted in the plan": (
+        "`len(dataset)` is of visits, which a person may have many of",
+        "tests: replay without a person, in which the plan changes",
     ),
     "scaler fitted on rows": (
         "`StandardScaler().fit(X)`",
@@ -663,7 +681,9 @@ def test_a_warm_up_step_without_noise_is_caught_by_what_is_published(tmp_path, m
     epochs = PrivateTraining.epochs
 
     def warmed_up(training, *after_step):
-        features, labels = (torch.tensor(np.array(a)) for a in (training.features, training.labels))
+        features, labels = (
+            torch.tensor(np.array(a)) for a in (training.people.features, training.people.labels)
+        )
         optimizer = torch.optim.SGD(training.model.parameters(), lr=0.1)
         functional.cross_entropy(training.model(features), labels).backward()
         optimizer.step()
@@ -784,9 +804,9 @@ def without_clipping_the_first_layer(model):
     right = ClippedSumFunction(model)
     first = model.layers[0][0].size
 
-    def clipped_sum(features, labels, max_grad_norm):
-        part = right(features, labels, max_grad_norm)
-        free = right(features, labels, 1e9)
+    def clipped_sum(features, labels, max_grad_norm, whose=ONE_ROW_EACH):
+        part = right(features, labels, max_grad_norm, whose)
+        free = right(features, labels, 1e9, whose)
         return replace(part, gradient=np.append(free.gradient[:first], part.gradient[first:]))
 
     return clipped_sum
@@ -794,7 +814,7 @@ def without_clipping_the_first_layer(model):
 
 def clipping_ten_percent_high(model):
     right = ClippedSumFunction(model)
-    return lambda features, labels, max_grad_norm: right(features, labels, 1.1 * max_grad_norm)
+    return lambda x, y, max_grad_norm, *whose: right(x, y, 1.1 * max_grad_norm, *whose)
 
 
 CLIPPINGS = [
@@ -878,7 +898,7 @@ def averaging(model):
     """A closed form that divides by the number of rows at hand."""
     right = ClippedSumFunction(model)
 
-    def clipped_sum(features, labels, max_grad_norm):
+    def clipped_sum(features, labels, max_grad_norm, _):
         part, rows = right(features, labels, max_grad_norm), max(1, len(labels))
         return replace(part, gradient=part.gradient / rows, losses=part.losses / rows)
 
@@ -889,7 +909,7 @@ def balancing(model):
     """A closed form of a loss with balanced class weights, of the batch at hand."""
     right = ClippedSumFunction(model)
 
-    def clipped_sum(features, labels, max_grad_norm):
+    def clipped_sum(features, labels, max_grad_norm, _):
         part = right(features, labels, max_grad_norm)
         weights = max(1, len(labels)) / 2 / np.maximum(1, np.bincount(labels, minlength=2))
         # A gradient w·g clipped to C is w times g clipped to C / w.
@@ -915,7 +935,7 @@ def test_a_closed_form_in_which_rows_see_each_other_is_caught_without_a_row(
 
 def oversampled(side):
     def repeated(prepared):
-        features, labels = side(prepared)
+        features, labels, _ = side(prepared)
         times = 1 + labels
         return Side(np.repeat(features, times, axis=0), np.repeat(labels, times))
 
@@ -992,6 +1012,73 @@ def test_a_nan_row_counts_as_zero_or_is_caught_by_the_noise(short, monkeypatch):
     assert "gradient noise: mean" in failed_monitors(prepare(short, rows=(features, labels)))
 
 
+# --- people with several rows --------------------------------------------------------------------
+
+
+def replayed_people(folder, **settings):
+    """Replays of a table and of it without somebody who has one, two, three and nine rows."""
+    visits = shuffled_histories()
+    return replay(folder / "whole", visits, ALL_ROWS, **settings), {
+        str(who): replay(
+            folder / str(who),
+            [row for row in visits if not row.startswith(f"p{who},")],
+            ALL_ROWS,
+            **settings,
+        )
+        for who in (0, 1, 2, 3, 10)
+    }
+
+
+def test_without_a_fault_no_person_breaches_anything(tmp_path):
+    assert all_breaches(*replayed_people(tmp_path)) == set()
+
+
+@plants("rows sampled instead of people")
+def test_rows_that_are_sampled_are_caught_without_a_person(tmp_path, monkeypatch):
+    of = People.of
+    monkeypatch.setattr(People, "of", lambda side: of(side._replace(persons=None)))
+    breached = all_breaches(*replayed_people(tmp_path))
+    assert "the gradient sum moved by more than the clip" in breached
+
+
+def clipping_per_row(model):
+    right = ClippedSumFunction(model)
+    return lambda features, labels, max_grad_norm, _: right(features, labels, max_grad_norm)
+
+
+@plants("clipping per row")
+def test_clipping_per_row_is_caught_without_a_person(tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, "ClippedSumFunction", clipping_per_row)
+    breached = all_breaches(*replayed_people(tmp_path))
+    assert "the gradient sum moved by more than the clip" in breached
+
+
+@plants("a person's rows summed")
+def test_rows_that_are_summed_are_caught_without_a_person(tmp_path, monkeypatch):
+    def total(whose, values):
+        if whose.has_one_row_each:
+            return values
+        return np.concatenate([part.sum(axis=1) for part in whose.grouped(values)])
+
+    monkeypatch.setattr(Whose, "mean", total)
+    assert {
+        "a metric sum moved by more than a half",
+        "an answer moved by more than its sensitivity",
+    } <= all_breaches(*replayed_people(tmp_path))
+
+
+@plants("rows counted in the plan")
+def test_a_plan_that_counts_rows_is_caught_without_a_person(tmp_path, monkeypatch):
+    settled = setup.settle
+    monkeypatch.setattr(
+        setup,
+        "settle",
+        lambda params, table, _, *past: settled(params, table, len(table.train.labels), *past),
+    )
+    few_steps = {"batch_size": 20, "epochs": 0.5}
+    assert "the plan moved" in all_breaches(*replayed_people(tmp_path, **few_steps))
+
+
 # --- preprocessing -------------------------------------------------------------------------------
 
 
@@ -1010,9 +1097,9 @@ def codes_of_what_occurs(feature, column):
 ENCODE = CategoryFeature.encode
 
 
-def dealt_anew(batch, *_):
-    _, test = train_test_split(np.arange(batch.num_rows), test_size=0.2, random_state=0)
-    return np.isin(np.arange(batch.num_rows), test)
+def dealt_anew(persons, *_):
+    _, test = train_test_split(np.arange(len(persons)), test_size=0.2, random_state=0)
+    return np.isin(np.arange(len(persons)), test)
 
 
 @plants("scaler fitted on rows")

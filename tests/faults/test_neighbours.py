@@ -1,8 +1,19 @@
 """Take a row away, run all but sampling and noise again: only what may differ differs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tests.faults.clinic import (
+    ALL_ROWS,
+    AT_MOST,
+    CLINIC,
+    FIELDS,
+    shuffled_histories,
+    visit,
+    visits_of,
+)
 from tests.faults.replay import (
     NOTABLE,
     ROUNDING,
@@ -12,6 +23,7 @@ from tests.faults.replay import (
     published_blindly,
     published_repeatably,
     replay,
+    rows_by_person,
     side_that_lost,
     without,
 )
@@ -76,9 +88,10 @@ def test_some_row_reaches_each_bound(whole, neighbours):
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, -1e30])
 def test_a_row_of_any_numbers_moves_the_sums_no_further(whole, monkeypatch, value):
     # The stages refuse such cells; the mechanism does not rely on it.
-    features = np.array(whole.training.features)
+    features = np.array(whole.training.people.features)
     features[0, 1] = value
-    monkeypatch.setattr(whole.training, "features", features)
+    people = replace(whole.training.people, features=features)
+    monkeypatch.setattr(whole.training, "people", people)
     everybody = range(len(features))
     for scale in (1.0, 30.0):
         gradient, metrics = whole.sums(everybody, scale)
@@ -88,31 +101,6 @@ def test_a_row_of_any_numbers_moves_the_sums_no_further(whole, monkeypatch, valu
 
 
 # --- a table with fields of every other kind, and several rows of a person ------------------------
-
-CLINIC = {
-    "fields": [
-        {"name": "who", "role": "id", "repeated": "keep latest", "latest": "seen"},
-        {"name": "born", "type": "date", "role": "reference", "format": "%d.%m.%Y"},
-        {
-            **{"name": "seen", "type": "datetime", "parts": ["month", "weekday"]},
-            "since": {"field": "born", "unit": "years", "minimum": 0, "maximum": 100},
-        },
-        {"name": "smokes", "type": "boolean", "missing": "category"},
-        {
-            **{"name": "bmi", "type": "number", "cutoffs": [18.5, 25, 30], "missing": "midpoint"},
-            "constraints": {"minimum": 10, "maximum": 60},
-        },
-        {"name": "cost", "type": "number", "role": "label", "thresholds": [5000, 15000]},
-    ],
-    "report_by": ["smokes"],
-}
-
-
-def visit(source, who, day):
-    """A row of one person, who is `who` years old."""
-    smokes, bmi = source.choice(["yes", "no", ""]), source.choice(["17.5", "25", "45.1", ""])
-    seen = f"2020-{day % 12 + 1:02}-{day % 28 + 1:02} 10:{day % 60:02}"
-    return f"p{who},01.07.{1919 + who},{seen},{smokes},{bmi},{source.integers(25000)}"
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +133,49 @@ def test_a_new_latest_row_moves_its_own_person_and_nobody_else(tmp_path, clinic,
     assert breaches(clinic, neither) == breaches(other, neither) == []
     assert side_that_lost(clinic, neither)[0] == side_that_lost(other, neither)[0]
     assert side_that_lost(clinic, other) is None
+
+
+# --- all rows of a person ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def histories():
+    return shuffled_histories()
+
+
+@pytest.fixture(scope="module")
+def all_rows(tmp_path_factory, histories):
+    return replay(tmp_path_factory.mktemp("all rows") / "project", histories, ALL_ROWS)
+
+
+@pytest.mark.parametrize("who", range(0, 60, 5))
+def test_without_any_one_person_with_all_rows_only_what_may_move_moves(
+    tmp_path, all_rows, histories, who
+):
+    others = [row for row in histories if not row.startswith(f"p{who},")]
+    assert len(histories) - len(others) == visits_of(who)
+    assert breaches(all_rows, replay(tmp_path / "project", others, ALL_ROWS)) == []
+
+
+def test_people_of_either_side_with_many_rows_were_tried(all_rows):
+    for side in all_rows.sides.values():
+        sizes = {len(rows) for rows in rows_by_person(side)}
+        assert sizes == {1, 2, AT_MOST}, "nobody has more rows than are to be used"
+    assert len(all_rows.training.people) == len(rows_by_person(all_rows.sides["train"]))
+
+
+def test_with_one_row_a_person_everything_is_what_it_was(tmp_path):
+    source = np.random.default_rng(3)
+    rows = [visit(source, who, 5) for who in range(60)]
+    keep_one = {**ALL_ROWS, "fields": [{"name": "who", "role": "id"}, *FIELDS[1:]]}
+    one = published_repeatably(tmp_path / "one", rows, keep_one)
+    every = published_repeatably(tmp_path / "every", rows, ALL_ROWS)
+    # The schema, which a model takes along, says which of the two it was.
+    assert differing(one, every) == [
+        "models/checkpoint/history.json",
+        "models/classifier/schema.json",
+        "models/classifier/sha256sums",
+    ]
 
 
 # --- round the mechanisms ------------------------------------------------------------------------

@@ -409,7 +409,7 @@ def exact(project):
     """The private figures that no published file may hold."""
     folder = project.folder
     prepared = Prepared.open(folder / "data/prepared")
-    sides = {side: getattr(prepared, side) for side in SIDES}
+    sides = {side: getattr(prepared, side)[:2] for side in SIDES}
     model, _ = load_model(folder / "models/classifier")
     figures = {f"{side} of the classifier": figures_of(model, *sides[side]) for side in sides}
     tensors = load_file(folder / "models/checkpoint/state.safetensors")

@@ -10,6 +10,7 @@ import pytest
 
 from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
+from stages.tabular.split import in_test, persons
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data/sample_medical_data.csv"
@@ -46,6 +47,11 @@ def read(tmp_path, schema) -> Callable[[str], pa.RecordBatch]:
     """Read CSV text, of the sample's columns, as one batch."""
 
     return lambda text: read_text(tmp_path, schema, text)
+
+
+def held_back(batch, schema, test_fraction, split_seed):
+    """Say which rows of a batch belong to the test side."""
+    return in_test(persons(batch, schema, split_seed), test_fraction)
 
 
 def schema_of(folder: Path, *fields: dict[str, Any], **rest: Any) -> Schema:

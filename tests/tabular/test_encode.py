@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from stages.tabular.encode import encode, labels
 from stages.tabular.schema import Schema
-from stages.tabular.split import in_test, split_name
-from tests.tabular.conftest import SAMPLE_SCHEMA, make_batch
+from stages.tabular.split import split_name
+from tests.tabular.conftest import SAMPLE_SCHEMA, held_back, make_batch
 
 NEVER_FITTED = Schema.load(SAMPLE_SCHEMA)
 
@@ -40,7 +40,7 @@ def test_encoding_of_a_row_is_as_derived_by_hand(read, schema):
 def test_the_sample_is_encoded_as_ever(sample, schema):
     # SHA-256 of features, classes and sides at the commit before fields of further kinds: a schema
     # from then makes the same arrays, so that committed runs remain those of their tables.
-    parts = (encode(sample, schema), labels(sample, schema), in_test(sample, schema, 0.2, 0))
+    parts = (encode(sample, schema), labels(sample, schema), held_back(sample, schema, 0.2, 0))
     digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
     assert digest == "93b98a13035b415686a74984f041dafcda27918387e3696fc831c4619861d1db"
     assert split_name(0.2, 0, schema) == "0.2 by seed 0 on columns f748c24ee2998cd8"

@@ -13,8 +13,7 @@ from stages.errors import UserError
 from stages.tabular.encode import encode, labels
 from stages.tabular.reader import read_batches
 from stages.tabular.schema import Schema
-from stages.tabular.split import in_test
-from tests.tabular.conftest import SAMPLE, SAMPLE_SCHEMA, read_text, schema_of
+from tests.tabular.conftest import SAMPLE, SAMPLE_SCHEMA, held_back, read_text, schema_of
 
 AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}
 
@@ -27,7 +26,7 @@ def outcome(path, schema):
         for part in (
             lambda batch: encode(batch, schema),
             lambda batch: labels(batch, schema),
-            lambda batch: in_test(batch, schema, 0.2, 0),
+            lambda batch: held_back(batch, schema, 0.2, 0),
         )
     )
 

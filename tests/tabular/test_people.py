@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from stages.errors import UserError
-from stages.tabular.people import read_people
+from stages.tabular.people import count_people, read_people
 from stages.tabular.reader import read_batches
-from stages.tabular.split import in_test, kept_rows, split_name
-from tests.tabular.conftest import read_text, schema_of, write_table
+from stages.tabular.split import kept_rows, split_name
+from tests.tabular.conftest import held_back, read_text, schema_of, write_table
 
 AGE = {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}
 
@@ -34,8 +34,8 @@ def batch_of(schema, people, ages):
 
 def test_the_side_depends_on_the_person_alone(schema):
     people = list(range(2000))
-    first = in_test(batch_of(schema, people, [1] * 2000), schema, 0.3, 7)
-    later = in_test(batch_of(schema, people[::-1], list(range(2000))), schema, 0.3, 7)
+    first = held_back(batch_of(schema, people, [1] * 2000), schema, 0.3, 7)
+    later = held_back(batch_of(schema, people[::-1], list(range(2000))), schema, 0.3, 7)
     np.testing.assert_array_equal(first, later[::-1])
     # 2,000 coins of chance 0.3: 600 ± 20, six deviations.
     assert 480 < first.sum() < 720
@@ -95,7 +95,7 @@ def used(folder, schema, rows):
     path.write_text("who,seen,age,y\n" + "".join(f"{a},{b},{c},1\n" for a, b, c in rows))
     found = {}
     for batch in read_people(path, schema, 3):
-        sides = in_test(batch, schema, 0.3, 3)
+        sides = held_back(batch, schema, 0.3, 3)
         for who, age, side in zip(*map(batch.column, ("who", "age")), sides, strict=True):
             found[who.as_py()] = (age.as_py(), bool(side))
     return found
@@ -135,7 +135,7 @@ def test_a_split_by_the_latest_row_would_fail_the_test_above(tmp_path):
     moved = read_text(
         tmp_path, without_id, "seen,age,y\n" + "".join(f"2028-01-01,{age},1\n" for age in ages)
     )
-    assert (in_test(batch, without_id, 0.3, 3) != in_test(moved, without_id, 0.3, 3)).any()
+    assert (held_back(batch, without_id, 0.3, 3) != held_back(moved, without_id, 0.3, 3)).any()
 
 
 def test_two_latest_rows_are_refused_and_equal_ones_are_one(tmp_path):
@@ -270,9 +270,72 @@ def test_one_name_of_a_split_is_one_deal(tmp_path, change):
         rows = zip(*(columns[name] for name in named), strict=True)
         text = "\n".join([",".join(named), *(",".join(map(str, row)) for row in rows)])
         names.append(split_name(0.3, 0, schema))
-        sides.append(in_test(read_text(tmp_path, schema, text), schema, 0.3, 0).tolist())
+        sides.append(held_back(read_text(tmp_path, schema, text), schema, 0.3, 0).tolist())
     assert (sides[0] != sides[1]) == moves
     if moves:
         assert names[0] != names[1]
     elif change != "other texts":  # a name may change where no row does, which costs, not lies
         assert names[0] == names[1]
+
+
+# --- all rows of a person ------------------------------------------------------------------------
+
+ALL = {"name": "who", "role": "id", "repeated": "use all", "at_most": 3}
+
+
+def rows_used(folder, schema, rows):
+    """Of each person the ages in the rows that are used, in order."""
+    path = folder / "visits.csv"
+    path.write_text("who,age,y\n" + "".join(f"{who},{age},1\n" for who, age in rows))
+    found: dict[str, list[float]] = {}
+    for batch in read_people(path, schema, 3):
+        for who, age in zip(*map(batch.column, ("who", "age")), strict=True):
+            found.setdefault(who.as_py(), []).append(age.as_py())
+    return {who: sorted(ages) for who, ages in found.items()}
+
+
+def visits_of_many(people=200):
+    source = np.random.default_rng(5)
+    times = source.integers(1, 8, people)
+    rows = [(f"p{who}", int(age)) for who, n in enumerate(times) for age in source.choice(99, n)]
+    return [rows[place] for place in source.permutation(len(rows))]
+
+
+def test_all_rows_of_a_person_are_used_up_to_the_most(tmp_path):
+    schema, rows = schema_of(tmp_path, ALL, AGE), visits_of_many()
+    used_rows = rows_used(tmp_path, schema, rows)
+    for who, ages in used_rows.items():
+        own = sorted(age for name, age in rows if name == who)
+        assert len(ages) == min(3, len(own))
+        assert ages == own if len(own) <= 3 else set(ages) <= set(own)
+    # Whatever the order of the file.
+    assert rows_used(tmp_path, schema, rows[::-1]) == used_rows
+
+
+def test_which_rows_of_a_person_are_used_is_decided_by_their_rows_alone(tmp_path):
+    schema, rows = schema_of(tmp_path, ALL, AGE), visits_of_many()
+    whole = rows_used(tmp_path, schema, rows)
+    for gone in ("p0", "p1", "p2", "p3"):
+        rest = rows_used(tmp_path, schema, [row for row in rows if row[0] != gone])
+        assert rest == {who: ages for who, ages in whole.items() if who != gone}
+
+
+def test_people_are_counted_and_not_rows(tmp_path):
+    path = tmp_path / "visits.csv"
+    path.write_text("who,age,y\na,1,1\na,2,1\nb,3,0\na,4,1\na,5,1\n")
+    assert count_people(path, schema_of(tmp_path, ALL, AGE), 0) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"at_most": None}, r"`repeated` 'use all' and `at_most` None"),
+        ({"repeated": "keep one"}, r"`repeated` 'keep one' and `at_most` 3"),
+        ({"at_most": 1}, r"at_most.*greater than or equal to 2"),
+        ({"at_most": 1001}, r"at_most.*less than or equal to 1000"),
+        ({"at_most": 2.5}, r"at_most"),
+    ],
+)
+def test_the_most_rows_are_declared_where_all_are_used_and_nowhere_else(tmp_path, change, says):
+    with pytest.raises(UserError, match=says):
+        schema_of(tmp_path, {k: v for k, v in (ALL | change).items() if v is not None}, AGE)

@@ -67,7 +67,7 @@ def test_output_holds_every_row_once(project):
     with SAMPLE.open(newline="") as file:
         expected = np.array([encoded_by_hand(**row) for row in csv.DictReader(file)], np.float32)
     sides = sides_of(project).values()
-    found = np.vstack([np.column_stack(side) for side in sides]).astype(np.float32)
+    found = np.vstack([np.column_stack(side[:2]) for side in sides]).astype(np.float32)
 
     def in_order(rows):
         rounded = np.round(rows.astype(np.float64), 5)
@@ -95,12 +95,12 @@ def test_it_describes_itself(project):
 
 def test_rows_keep_their_side_and_order_when_one_is_removed(project):
     prepared(project)
-    before = {side: np.column_stack(arrays) for side, arrays in sides_of(project).items()}
+    before = {side: np.column_stack(arrays[:2]) for side, arrays in sides_of(project).items()}
     lines = SAMPLE.read_text().splitlines()
     del lines[100]
     write_table(project, "\n".join(lines))
     prepared(project)
-    after = {side: np.column_stack(arrays) for side, arrays in sides_of(project).items()}
+    after = {side: np.column_stack(arrays[:2]) for side, arrays in sides_of(project).items()}
     (shorter,) = [side for side in before if len(after[side]) < len(before[side])]
     (same,) = [side for side in before if side != shorter]
     np.testing.assert_array_equal(after[same], before[same])

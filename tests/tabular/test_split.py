@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stages.tabular.schema import Schema
-from stages.tabular.split import _mix, in_test
-from tests.tabular.conftest import HEADER, SAMPLE_SCHEMA, make_batch, read_text, schema_of
+from stages.tabular.split import _mix
+from tests.tabular.conftest import (
+    HEADER,
+    SAMPLE_SCHEMA,
+    held_back,
+    make_batch,
+    read_text,
+    schema_of,
+)
 
 ROW = "30,male,25.5,1,no,southwest,4000.25"
 # The statistical tests draw nothing: they judge a fixed table by a fixed hash, so they pass or fail
@@ -35,7 +42,7 @@ def most_moved_by_a_removal(split, rows):
 
 
 def test_removing_any_row_moves_no_other(sample, schema):
-    assert most_moved_by_a_removal(lambda rows: in_test(rows, schema, 0.2, 0), sample) == 0
+    assert most_moved_by_a_removal(lambda rows: held_back(rows, schema, 0.2, 0), sample) == 0
 
 
 def test_train_test_split_fails_the_test_above(sample):
@@ -51,18 +58,18 @@ def test_train_test_split_fails_the_test_above(sample):
 
 @given(st.lists(st.integers(0, 1337), min_size=1))
 def test_a_row_has_the_same_side_in_any_company(sample, schema, company):
-    sides = in_test(sample, schema, 0.2, 0)
-    np.testing.assert_array_equal(in_test(sample.take(company), schema, 0.2, 0), sides[company])
+    sides = held_back(sample, schema, 0.2, 0)
+    np.testing.assert_array_equal(held_back(sample.take(company), schema, 0.2, 0), sides[company])
 
 
 def test_equal_rows_are_on_the_same_side(sample, schema):
     # The sample holds one row twice.
     rows = [tuple(row.values()) for row in sample.to_pylist()]
     (twin,) = {row for row in rows if rows.count(row) > 1}
-    sides = in_test(sample, schema, 0.2, 0)
+    sides = held_back(sample, schema, 0.2, 0)
     assert len({bool(sides[at]) for at, row in enumerate(rows) if row == twin}) == 1
     doubled = pa.Table.from_batches([sample, sample]).combine_chunks().to_batches()[0]
-    np.testing.assert_array_equal(in_test(doubled, schema, 0.2, 0), np.tile(sides, 2))
+    np.testing.assert_array_equal(held_back(doubled, schema, 0.2, 0), np.tile(sides, 2))
 
 
 def test_removing_a_row_of_any_kind_of_field_moves_no_other(tmp_path):
@@ -88,8 +95,8 @@ def test_removing_a_row_of_any_kind_of_field_moves_no_other(tmp_path):
         for _ in range(150)
     ]
     batch = read_text(tmp_path, schema, "fit,born,seen,bmi,y\n" + "".join(rows))
-    assert 10 < in_test(batch, schema, 0.2, 0).sum() < 60
-    assert most_moved_by_a_removal(lambda some: in_test(some, schema, 0.2, 0), batch) == 0
+    assert 10 < held_back(batch, schema, 0.2, 0).sum() < 60
+    assert most_moved_by_a_removal(lambda some: held_back(some, schema, 0.2, 0), batch) == 0
 
 
 FINE = np.linspace(0.001, 0.999, 999)
@@ -97,7 +104,7 @@ FINE = np.linspace(0.001, 0.999, 999)
 
 def position(batch, schema):
     """Where between 0 and 1 the first row's hash lies, to within 0.001."""
-    return sum(not in_test(batch, schema, fraction, 0)[0] for fraction in FINE) / 1000
+    return sum(not held_back(batch, schema, fraction, 0)[0] for fraction in FINE) / 1000
 
 
 @pytest.mark.parametrize(
@@ -145,7 +152,7 @@ def test_the_order_of_a_vocabulary_does_not_matter(tmp_path, sample, schema):
     reversed_schema = Schema.load(tmp_path / "schema.json")
     same_rows = make_batch(reversed_schema, sample.to_pydict())
     np.testing.assert_array_equal(
-        in_test(same_rows, reversed_schema, 0.2, 0), in_test(sample, schema, 0.2, 0)
+        held_back(same_rows, reversed_schema, 0.2, 0), held_back(sample, schema, 0.2, 0)
     )
 
 
@@ -192,12 +199,12 @@ def test_a_row_is_held_back_if_its_hash_is_below_the_fraction(sample, schema, se
     hashes = [hash_by_plain_integers(row, schema, seed) for row in sample.to_pylist()]
     for fraction in (0.01, 0.2, 0.5, 0.99):
         expected = [value < int(fraction * 2**64) for value in hashes]
-        assert in_test(sample, schema, fraction, seed).tolist() == expected
+        assert held_back(sample, schema, fraction, seed).tolist() == expected
 
 
 def test_the_sides_of_the_sample_stay_as_they_are(sample, schema):
     """Whoever changes the hash moves the rows of every data set in use, and should know it."""
-    assert np.flatnonzero(in_test(sample, schema, 0.2, 0))[:6].tolist() == [4, 5, 15, 17, 19, 20]
+    assert np.flatnonzero(held_back(sample, schema, 0.2, 0))[:6].tolist() == [4, 5, 15, 17, 19, 20]
 
 
 # --- fair ------------------------------------------------------------------------------------
@@ -229,7 +236,7 @@ def is_share(sides, fraction):
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
 def test_the_share_held_back_is_the_fraction(many, schema, fraction, seed):
-    sides = in_test(many, schema, fraction, seed)
+    sides = held_back(many, schema, fraction, seed)
     assert is_share(sides, fraction)
     # A share that is 12 standard deviations off is told apart; that is 2.7 % of the share 0.5.
     assert not is_share(sides, fraction + 12 * np.sqrt(fraction * (1 - fraction) / len(sides)))
@@ -245,7 +252,7 @@ def independence(sides, column):
 @pytest.mark.parametrize("column", ["age", "sex", "children", "smoker", "region"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_no_column_of_few_values_says_anything_about_the_side(many, schema, column, seed):
-    sides = in_test(many, schema, 0.2, seed)
+    sides = held_back(many, schema, 0.2, seed)
     values = np.array(many.column(column).to_pylist())
     assert independence(sides, values) > FALSE_ALARM
     # A split of the same share that looks at this column one time in five is found out.
@@ -269,31 +276,31 @@ def test_rows_of_few_values_only_are_split_fairly(schema):
         "charges": np.zeros(age.size),
     }
     batch = make_batch(schema, columns)
-    bins = sum(in_test(batch, schema, k / 16, 0).astype(int) for k in range(1, 16))
+    bins = sum(held_back(batch, schema, k / 16, 0).astype(int) for k in range(1, 16))
     assert stats.chisquare(np.bincount(bins, minlength=16)).pvalue > FALSE_ALARM
     for pair in ((age, sex), (children, smoker), (bmi, children), (age, bmi)):
         assert independence(bins < 8, pair[0] * 100 + pair[1]) > FALSE_ALARM
 
 
 def test_other_seeds_split_independently(many, schema):
-    first, second = (in_test(many, schema, 0.5, seed) for seed in (0, 1))
+    first, second = (held_back(many, schema, 0.5, seed) for seed in (0, 1))
     assert is_share(first == second, 0.5)
-    assert not is_share(first == in_test(many, schema, 0.5, 0), 0.5)
+    assert not is_share(first == held_back(many, schema, 0.5, 0), 0.5)
 
 
 def test_a_larger_fraction_only_adds_to_the_test_side(many, schema):
-    small, large = (in_test(many, schema, fraction, 0) for fraction in (0.2, 0.3))
+    small, large = (held_back(many, schema, fraction, 0) for fraction in (0.2, 0.3))
     assert not (small & ~large).any()
 
 
 def test_a_million_more_rows_move_no_old_row(sample, schema):
     """Old rows stay where they are, whatever is added before and behind them."""
     source = np.random.default_rng(0)
-    old = in_test(sample, schema, 0.2, 0)
+    old = held_back(sample, schema, 0.2, 0)
     new = sample.take(pa.array(source.integers(0, sample.num_rows, 1_000_000)))
     new = new.set_column(0, "age", pa.array(source.uniform(18, 64, new.num_rows)))
     grown = pa.concat_batches([new.slice(0, 400_000), sample, new.slice(400_000)])
-    sides = in_test(grown, schema, 0.2, 0)
+    sides = held_back(grown, schema, 0.2, 0)
     place = np.s_[400_000 : 400_000 + sample.num_rows]
     np.testing.assert_array_equal(sides[place], old)
     # The new ones are dealt by the same coin: 200,000 ± 400, six deviations.

@@ -8,6 +8,7 @@ from torch.nn import functional
 from stages.model.inputs import Array
 from stages.training.gradients import ClippedSum
 from stages.training.network import as_array
+from stages.training.people import ONE_ROW_EACH, Whose
 
 
 class HooksClippedSum:
@@ -19,7 +20,9 @@ class HooksClippedSum:
     def __init__(self, model: nn.Module):
         self._model = model
 
-    def __call__(self, features: Array, labels: Array, max_grad_norm: float) -> ClippedSum:
+    def __call__(
+        self, features: Array, labels: Array, max_grad_norm: float, whose: Whose = ONE_ROW_EACH
+    ) -> ClippedSum:
         """Return what one batch contributes."""
         features, labels = torch.as_tensor(features), torch.as_tensor(labels)
         hooked = GradSampleModule(self._model, loss_reduction="sum")
@@ -34,14 +37,20 @@ class HooksClippedSum:
         finally:
             self._model.zero_grad(set_to_none=True)
             hooked.to_standard_module()
-        gradients = torch.cat(samples, dim=1)  # (B, parameters)
+        # (P, parameters)
+        gradients = torch.cat([p.mean(dim=1) for p in _by_person(torch.cat(samples, dim=1), whose)])
         norms = gradients.norm(dim=1)
-        rows = torch.isfinite(norms)
-        factors = max_grad_norm / norms[rows].clamp(min=max_grad_norm)
+        people = torch.isfinite(norms)
+        factors = max_grad_norm / norms[people].clamp(min=max_grad_norm)
         return ClippedSum(
-            gradient=as_array(factors @ gradients[rows]),
+            gradient=as_array(factors @ gradients[people]),
             losses=as_array(losses),
             correct=as_array(logits.argmax(1) == labels),
             norms=as_array(norms),
             not_finite=len(norms) - len(factors),
         )
+
+
+def _by_person(gradients, whose):
+    """(P, rows of each, parameters), for people with one row each and then with more."""
+    return [gradients[:, None]] if whose.has_one_row_each else whose.grouped(gradients)

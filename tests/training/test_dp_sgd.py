@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from stages.training import dp_sgd, network
+from stages.training import network, people
 from stages.training.checkpoint import Checkpoint, state_of
 from stages.training.curves import loss_bound
 from stages.training.dp_sgd import PrivateTraining
@@ -113,7 +113,7 @@ def largest_difference(tensors, others):
 def clipped_sums(training, batch):
     """The exact sum, in the shapes of the model's parameters."""
     sums = ClippedSumFunction(as_arrays(training.model))(
-        training.features[batch], training.labels[batch], training.plan.max_grad_norm
+        training.people.features[batch], training.people.labels[batch], training.plan.max_grad_norm
     )
     return in_shape(training, sums.gradient)
 
@@ -154,7 +154,7 @@ def test_first_step_divides_the_noisy_clipped_sum_by_the_expected_batch_size(
 def test_noise_and_sum_are_added_in_float64(prepare):
     source = Recorder(range(24))
     training = prepare(ONE_HALF, source=source)
-    sums = training._clipped_sum_of(np.arange(24)).gradient
+    sums = training._clipped_sum_of(np.arange(24))[0].gradient
     list(training.epochs())
     noisy = 1.3 * 0.7 * source.noise[0] + sums.astype(np.float64)
     applied = training.learner.weights.grad.numpy()
@@ -242,7 +242,7 @@ def test_average_keeps_no_more_of_itself_than_it_is_told(prepare):
 def test_a_batch_summed_in_chunks_is_the_same_batch(prepare, monkeypatch, chunk):
     whole = prepare(QUIET)
     curve = list(whole.epochs())
-    monkeypatch.setattr(dp_sgd, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(people, "CHUNK_ROWS", chunk)
     chunked = prepare(QUIET)
     for epoch, other in zip(curve, chunked.epochs(), strict=True):
         assert other.loss == pytest.approx(epoch.loss, rel=1e-5)
@@ -345,8 +345,8 @@ def test_secret_runs_differ(prepare):
 
 def test_first_epoch_shows_the_mean_loss_and_accuracy_of_its_batch(prepare):
     training = prepare(replace(QUIET, steps=1))
-    logits = training.model(torch.from_numpy(training.features)).detach()
-    labels = torch.from_numpy(training.labels)
+    logits = training.model(torch.from_numpy(training.people.features)).detach()
+    labels = torch.from_numpy(training.people.labels)
     (epoch,) = training.epochs()
     chosen = logits.log_softmax(dim=1)[torch.arange(24), labels]
     assert epoch.loss == pytest.approx(-float(chosen.mean()), rel=1e-5)
@@ -412,7 +412,7 @@ def test_training_on_tensors_is_training_on_arrays(prepare, monkeypatch):
     monkeypatch.setattr(network, "as_array", torch.Tensor.detach)
     monkeypatch.setattr(PrivateTraining, "_on_device", lambda _, array: torch.from_numpy(array))
     on_tensors = prepare(HALVES)
-    assert isinstance(on_tensors._clipped_sum_of(np.arange(3)).norms, torch.Tensor)
+    assert isinstance(on_tensors._clipped_sum_of(np.arange(3))[0].norms, torch.Tensor)
     curve, trained = train(on_tensors)
     assert largest_difference(trained, on_arrays[1]) < 1e-6
     for epoch, other in zip(curve, on_arrays[0], strict=True):

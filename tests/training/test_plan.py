@@ -159,7 +159,13 @@ def test_whether_a_run_can_be_made_does_not_depend_on_the_number_of_rows(declare
 def table_of(features):
     """A prepared table of which only the training side is looked at."""
     side = Side(features, np.zeros(len(features), np.int64))
-    about = {"features": ("a", "b", "c"), "classes": ("no", "yes"), "groups": {}, "unit": "row"}
+    about = {
+        "features": ("a", "b", "c"),
+        "classes": ("no", "yes"),
+        "groups": {},
+        "unit": "row",
+        "at_most": 1,
+    }
     source = Source("patients.csv", "abc", "a split")
     known = {"train": property(lambda _: side)}
     of_memory = type("OfMemory", (Prepared,), known)

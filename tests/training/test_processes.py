@@ -47,7 +47,7 @@ def test_processes_whose_own_batch_is_empty_take_the_step_all_the_same(two):
     sizes = two[0]["batch_sizes"]
     assert np.array_equal(sizes, two[1]["batch_sizes"])
     # Both drew rows, at their own time: each of them stood by in some step.
-    assert sum(int(process["own_rows"]) for process in two) == sizes.sum()
+    assert sum(int(process["own_people"]) for process in two) == sizes.sum()
     assert len(sizes) == STEPS
     assert (sizes == 0).any()
 

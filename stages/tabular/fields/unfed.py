@@ -1,31 +1,37 @@
 """Columns that never reach the model: the id, and what is ignored."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import pyarrow as pa
 import pydantic
 
 from stages.tabular.fields.base import Field, Misfit, Name, ReadField
 
+# A person's rows are held against each other, pair by pair.
+MOST_ROWS = 1_000
+
 
 class Id(ReadField):
     """Whose row it is: never a feature. The split follows it.
 
     Attributes:
-        repeated: what a second row of the same person means: a mistake, or that one of the rows is
-            kept, chosen by a hash of each or as the latest.
+        repeated: what a second row of the same person means: a mistake; or that one of the rows is
+            kept, chosen by a hash of each or as the latest; or that all are used.
         latest: the field that says which is the latest.
+        at_most: how many rows of a person are used where all are; of a person with more, those
+            whose hashes are smallest.
     """
 
     needs = (
         "An id has a `name`, perhaps a `type`, and perhaps `repeated`; `keep latest` also names "
-        "the field that it goes by in `latest`."
+        "the field that it goes by in `latest`, `use all` the most rows of a person in `at_most`."
     )
 
     type: Literal["integer", "string"] = "string"
     role: Literal["id"]
-    repeated: Literal["refuse", "keep one", "keep latest"] = "refuse"
+    repeated: Literal["refuse", "keep one", "keep latest", "use all"] = "refuse"
     latest: Name | None = None
+    at_most: Annotated[int, pydantic.Field(strict=True, ge=2, le=MOST_ROWS)] | None = None
 
     @property
     def expected(self) -> str:
@@ -52,7 +58,18 @@ class Id(ReadField):
                 f"field that it goes by, but has `repeated` {self.repeated!r} and `latest` "
                 f"{self.latest!r}"
             )
+        if (self.repeated == "use all") != (self.at_most is not None):
+            raise ValueError(
+                'should have both or neither of `"repeated": "use all"` and `at_most`, the most '
+                f"rows of a person that are used (2 to {MOST_ROWS:,}), but has `repeated` "
+                f"{self.repeated!r} and `at_most` {self.at_most!r}"
+            )
         return self
+
+    @property
+    def rows(self) -> int:
+        """The most rows of a person that are used."""
+        return self.at_most or 1
 
 
 class Ignored(Field):
