@@ -54,7 +54,7 @@ ROOM_FOR_PIECES = 4.0
 
 # A pilot whose noise, in the share of rows that one candidate gets right and the other does not, is
 # above this would often choose wrongly; where one is likelier to be right, it has to tell more.
-PILOT_NOISE, PILOT_NOISE_IF_AMPLE = 0.03, 0.001
+PILOT_NOISE, PILOT_NOISE_IF_AMPLE = 0.025, 0.0008
 FEWEST_STEPS_OF_A_PILOT = 50
 
 # Sampling rows instead of reading all of them makes more noise: by this factor it may always, and

@@ -13,7 +13,7 @@ from stages.model.perceptron import Model
 from stages.training.people import ONE_ROW_EACH, Whose
 
 # How many standard deviations of the noise another candidate has to be ahead of the first.
-CLEARLY_AHEAD = 0.5
+CLEARLY_AHEAD = 1.0
 
 
 @dataclass(frozen=True)

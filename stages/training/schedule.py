@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 # Of all steps: what each candidate of a pilot learns before one is chosen, what the choice is
 # measured with, and what the winner's temperature is learned with.
-PILOT_SHARE = 0.12
-SCORING_SHARE = 0.04
+PILOT_SHARE = 0.08
+SCORING_SHARE = 0.06
 CALIBRATION_SHARE = 0.05
 
 

@@ -76,9 +76,9 @@ def test_the_sample_at_epsilon_one_by_hand():
 
 
 def test_a_pilot_needs_numbers_and_little_noise_by_hand():
-    # The noise in the share of rows that tells two candidates apart is 1 / (μ·√0.04·n), which at
-    # μ = 0.26805 is 0.03 at n = 621.8.
-    for rows, candidates in ((621, 1), (622, 2)):
+    # The noise in the share of rows that tells two candidates apart is 1 / (μ·√0.06·n), which at
+    # μ = 0.26805 is 0.025 at n = 609.2.
+    for rows, candidates in ((609, 1), (610, 2)):
         assert len(chosen(**{**SAMPLE, "train_size": rows}).candidates) == candidates
     assert len(chosen(**{**SAMPLE, "numbers": 0}).candidates) == 1
     assert len(chosen(**SAMPLE, spent_epsilon=0.5).candidates) == 1
@@ -88,12 +88,12 @@ def test_a_pilot_needs_numbers_and_little_noise_by_hand():
 
 def test_with_ample_room_pieces_are_likelier_by_hand():
     # s = 2.9173 is 4 · 6.334² / 55: with 6 features pieces come first, with 7 they come second.
-    # For a pilot to tell more, its noise has to be 0.001, at 30 times as many rows as above.
+    # For a pilot to tell more, its noise has to be 0.0008, at 31 times as many rows as above.
     six = {**SAMPLE, "features": 6}
     assert [one.pieces for one in chosen(**six).candidates] == [8]
     assert [one.pieces for one in chosen(**{**SAMPLE, "features": 7}).candidates] == [0, 8]
-    assert [one.pieces for one in chosen(**{**six, "train_size": 18_650}).candidates] == [8]
-    assert [one.pieces for one in chosen(**{**six, "train_size": 18_660}).candidates] == [8, 0]
+    assert [one.pieces for one in chosen(**{**six, "train_size": 19_037}).candidates] == [8]
+    assert [one.pieces for one in chosen(**{**six, "train_size": 19_038}).candidates] == [8, 0]
 
 
 def test_candidates_differ_in_nothing_that_the_plan_is_made_of():
