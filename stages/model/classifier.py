@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,10 +144,22 @@ class Classifier(TrainedClassifier):
             yield _among(answers, places.tolist(), reasons)
 
     def stream(self, source: Source) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]:
-        """Yield the rows of a table, as read, and their probabilities, a batch at a time."""
-        for batch in read_batches(source, self.schema, scoring=True):
-            yield batch, self._score(batch)
+        """Yield the rows of a table, as read, and their probabilities, a batch at a time.
 
+        A batch is scored on each core while further ones are read.
+        """
+        cores = os.cpu_count() or 1
+        ahead: deque[tuple[pa.RecordBatch, Future[npt.NDArray[np.float64]]]] = deque()
+        with ThreadPoolExecutor(cores) as others:
+            for batch in read_batches(source, self.schema, scoring=True):
+                ahead.append((batch, others.submit(self._score, batch)))
+                if len(ahead) > cores:
+                    first, scored = ahead.popleft()
+                    yield first, scored.result()
+            for first, scored in ahead:
+                yield first, scored.result()
+
+    @np.errstate(all="ignore")  # what overflows is refused in words
     def _score(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
         """(rows, classes) probabilities."""
         if not batch.num_rows:
