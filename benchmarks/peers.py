@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from stages.model.perceptron import Architecture
-from stages.tabular.prepared import Features, Labels, Side
+from stages.tabular.prepared import Features, Labels, Persons, Side
 from stages.training.auto import AVERAGE_DECAY, Settings
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
@@ -57,10 +57,20 @@ def plain(features: Features, labels: Labels, batch_size: int) -> Step:
 
 def ours(features: Features, labels: Labels, batch_size: int) -> Step:
     """This project's: everything that a step of `dvc repro` does, its monitors included."""
+    return _step_of(Side(features, labels), batch_size)
+
+
+def of_people(features: Features, labels: Labels, persons: Persons, batch_size: int) -> Step:
+    """The same with people who have several rows, of whom so many are sampled."""
+    return _step_of(Side(features, labels, persons), batch_size)
+
+
+def _step_of(side: Side, batch_size: int) -> Step:
     endless = 10**9
+    people = side.people
     plan = Plan(
-        train_size=len(labels),
-        sample_rate=batch_size / len(labels),
+        train_size=people,
+        sample_rate=batch_size / people,
         steps=endless,
         expected_batch_size=batch_size,
         noise_multiplier=NOISE_MULTIPLIER,
@@ -79,7 +89,7 @@ def ours(features: Features, labels: Labels, batch_size: int) -> Step:
         pieces=0,
     )
     training = PrivateTraining(
-        [(network(features), settings)], Side(features, labels), plan, random_source(None)
+        [(network(side.features), settings)], side, plan, random_source(None)
     )
     return lambda: training._step(0)
 

@@ -193,7 +193,10 @@ def test_nothing_that_ran_costs_nothing():
 
 def ratios(rate, steps, epsilon, delta):
     """Return both accountants' ε after calibration, as shares of the target."""
-    run = [Steps(calibrate(epsilon, delta=delta, sample_rate=rate, steps=steps), rate, steps)]
+    began = time.process_time()
+    noise = calibrate(epsilon, delta=delta, sample_rate=rate, steps=steps)
+    print(f"{time.process_time() - began:.1f} s for", rate, steps, epsilon, delta)
+    run = [Steps(noise, rate, steps)]
     pld, prv = (f(run, delta, scale=epsilon) for f in (epsilon_pld, epsilon_prv))
     return pld / epsilon, prv / epsilon
 
@@ -213,8 +216,9 @@ def test_calibration_has_room_for_the_error_that_prv_allows_itself(monkeypatch):
     assert 0.99 < pld <= prv <= 1
 
 
-# All 500 run where CALIBRATION_PLANS=all is set, the first 40 everywhere.
-PLANS_TRIED = 500 if os.environ.get("CALIBRATION_PLANS") == "all" else 40
+# All 500 run where CALIBRATION_PLANS=all is set: 9 are refused, the slowest takes 11 s. Everywhere
+# the first 20 do.
+PLANS_TRIED = 500 if os.environ.get("CALIBRATION_PLANS") == "all" else 20
 CHUNK_PLANS = 10
 
 
@@ -232,14 +236,12 @@ def random_plans(chunk):
 @pytest.mark.parametrize("chunk", range(PLANS_TRIED // CHUNK_PLANS))
 def test_calibration_meets_the_target_or_says_why_not(chunk):
     for plan in random_plans(chunk):
-        began = time.process_time()
         try:
             reported = max(ratios(*plan))
         except UserError as error:
             assert "is too small for" in str(error)  # noqa: PT017
+            print("refused", *plan)
             continue
-        finally:
-            print(f"{time.process_time() - began:.1f} s for", *plan)
         assert 0.99 < reported <= 1, plan
 
 
