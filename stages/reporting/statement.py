@@ -20,7 +20,7 @@ from stages.reporting.run import Run
 from stages.reporting.templates import fill
 
 # Of the pipeline, whose versions need not understand each other's statements.
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 
 FILE_NAME = "statement.yaml"
 
