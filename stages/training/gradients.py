@@ -80,7 +80,7 @@ class ClippedSumFunction:
         deltas = self._deltas(whose.share(chances / totals - truth), inputs)
 
         pairs = list(zip(deltas, inputs, strict=True))
-        squares = [_squared_norms(d, h, whose) for d, h in pairs]
+        squares = [_squared_norms(d, h, whose, xp) for d, h in pairs]
         norms = xp.sqrt(sum(squares[1:], squares[0]))
         of_rows = whose.spread(max_grad_norm / xp.maximum(norms, max_grad_norm))
         not_finite = 0
@@ -108,9 +108,8 @@ class ClippedSumFunction:
         return deltas[::-1]
 
 
-def _squared_norms(d: Array, h: Array, whose: Whose) -> Array:
+def _squared_norms(d: Array, h: Array, whose: Whose, xp: Any) -> Array:
     """(P,) squared norms of the people's gradients of a layer's weights and biases together."""
-    xp = array_namespace(d)
     if whose.has_one_row_each:
         return xp.vecdot(d, d) * (xp.vecdot(h, h) + 1)
     return xp.concat(
