@@ -73,8 +73,8 @@ def kept_rows(
     """Say which rows of a table with an id are kept, so that each person has one, or `at_most`.
 
     Of a person's rows the latest is kept if the schema says so, and among equally late ones those
-    with the smallest hashes of their content, which depend on no other person. Holds six words of
-    eight bytes for each row of the table, seven where the latest are looked for.
+    with the smallest hashes of their content, which depend on no other person. Holds five words of
+    eight bytes for each row of the table, six where the latest are looked for.
 
     Returns:
         (rows,) bool.
@@ -83,18 +83,20 @@ def kept_rows(
         Tied: a person has several rows that are the latest, and they differ.
     """
     assert schema.id is not None
-    found = [_sorted_by(batch, schema, split_seed) for batch in batches]
-    ids, *keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    columns = [*zip(*(_sorted_by(batch, schema, split_seed) for batch in batches), strict=True)]
+    # Each part is let go of as soon as it is in the whole.
+    ids, *keys = (np.concatenate(columns.pop(0)) for _ in range(len(columns)))
     order = np.lexsort((*keys[::-1], ids))
-    first = np.append(True, np.diff(ids[order]) != 0)
+    people = ids[order]
     if schema.id.latest:
+        first = np.append(True, people[1:] != people[:-1])
         ages, words = keys
         _refuse_ties(first, ages[order], words[order], order, schema.id)
-    # How many of the same person come before a row.
-    places = np.arange(len(ids))
-    before = places - np.maximum.accumulate(np.where(first, places, 0))
+    # A row counts where so many places before it is another person's.
+    most = schema.id.rows
+    counts = np.append(np.ones(min(most, len(ids)), bool), people[most:] != people[:-most])
     kept = np.zeros(len(ids), dtype=bool)
-    kept[order[before < schema.id.rows]] = True
+    kept[order[counts]] = True
     return kept
 
 
