@@ -10,6 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from stages.books.booking import book
+from stages.books.records import Record
 from stages.commands import run_stage
 from stages.evaluation.counting import count
 from stages.evaluation.output import exact, no_promise, noisy, promise_of
@@ -19,7 +20,7 @@ from stages.model.files import CLASSIFIER, load_model
 from stages.params import load_params
 from stages.tabular.prepared import Prepared
 
-# How often the model has been evaluated by now, by which the plot stage knows that it was again.
+# Which evaluation of its model this is, by which the plot stage knows that it is another one.
 EVALUATIONS = Path("models/evaluations.txt")
 
 
@@ -36,12 +37,14 @@ def main() -> None:
 
     mechanism = CountRelease.of(params, prepared)
     spend = mechanism.spend(prepared.source, params.target_delta)
-    booking = book(spend, params, of=description["privacy"]["run"])
+    told = description["privacy"]
+    past = [Record.model_validate(record) for record in told.get("releases", [])]
+    booking = book(spend, params, of=told["run"], past=past)
     released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)
     booking.settle(mechanism.events)
-    noisy(*released, prepared).write(prepared, promise_of(booking, description["privacy"]))
+    noisy(*released, prepared).write(prepared, promise_of(booking, told))
     print(booking.summary())
-    return write_text(EVALUATIONS, f"{booking.times}\n")
+    return write_text(EVALUATIONS, f"{booking.name}\n")
 
 
 if __name__ == "__main__":

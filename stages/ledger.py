@@ -12,7 +12,7 @@ from stages.books.rebuild import open_ledger, rebuild
 from stages.books.store import Ledger
 from stages.commands import new_parser, run
 from stages.params import load_params
-from stages.pricing import price_list, prices_after
+from stages.pricing import another_run, price_list
 from stages.reporting.figures import running_total, save
 from stages.tabular.prepared import PREPARED
 
@@ -37,8 +37,7 @@ def _show(_: Namespace) -> None:
     for people in by_people(entries):
         print("\n".join(listing(people, params)))
     if params.train_size is not None and PREPARED.exists():
-        (price,) = prices_after([params])
-        print(f"\nThe total after another run with the present params.yaml:{price}")
+        print(f"\n{another_run(params)}")
 
 
 def _plan(arguments: Namespace) -> None:

@@ -1,5 +1,6 @@
 """What a run would cost, before it is made: both sides of it, from public numbers alone."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,10 @@ from stages.evaluation.release import CountRelease
 from stages.params import Params, load_params, sweep
 from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon
 from stages.tabular.prepared import Prepared
+from stages.tabular.schema import Schema
+from stages.tabular.split import split_name
 from stages.training.setup import settle, training_spend
+from stages.versions import path_of
 
 
 class Price(NamedTuple):
@@ -44,6 +48,26 @@ def spends_of(params: Params, prepared: Prepared) -> list[Spend]:
     return [training_spend(plan, params, prepared), testing_spend(params, prepared)]
 
 
+def prepared_for(params: Params) -> Prepared:
+    """Return the prepared table, which has to be the one that the parameters ask for.
+
+    Raises:
+        UserError: it is not.
+    """
+    prepared = Prepared.open()
+    source, schema = prepared.source, Schema.load(params.schema_path)
+    split = split_name(params.test_fraction, params.split_seed, schema)
+    with params.data.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "md5").hexdigest()
+    asked = (path_of(params.data), fingerprint, split, schema.to_json())
+    if asked != (path_of(source.data), source.fingerprint, source.split, prepared.schema_text):
+        raise UserError(
+            "data/prepared: another table, schema or split is prepared than params.yaml asks for, "
+            "so that a run cannot be priced. Prepare it with: dvc repro preprocess"
+        )
+    return prepared
+
+
 def testing_spend(params: Params, prepared: Prepared) -> Spend:
     """Return what an evaluation adds for the people of the test side."""
     return CountRelease.of(params, prepared).spend(prepared.source, params.target_delta)
@@ -54,15 +78,24 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
 
     A run beyond the budget would be refused, and what follows goes on without it.
     """
-    prepared = Prepared.open()
-    source = prepared.source
-    spends = counting(same_people(open_ledger().entries(), source.data, source.fingerprint))
-    for params in runs:
-        budget, then = budget_of(params), [*spends, *spends_of(params, prepared)]
+    prepared = [prepared_for(params) for params in runs]
+    source = prepared[0].source
+    spends = counting(same_people(open_ledger().entries(), (source.data, source.fingerprint)))
+    for params, table in zip(runs, prepared, strict=True):
+        budget, then = budget_of(params), [*spends, *spends_of(params, table)]
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
         yield Price(total_epsilon(then, params.target_delta), used if refused else None)
         spends = spends if refused else then
+
+
+def another_run(params: Params) -> str:
+    """Return a line that says what a run with these parameters would cost, or why nobody can."""
+    try:
+        (price,) = prices_after([params])
+    except UserError as error:
+        return str(error)
+    return f"The total after another run with the present params.yaml:{price}"
 
 
 def price_list(sweeps: Sequence[str]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def main() -> None:
 
     print(why)
     spend, then = training_spend(plan, params, table, past.events), testing_spend(params, table)
-    booking = book(spend, params, after=past.run, then=then)
+    booking = book(spend, params, after=past.run, then=then, past=past.releases)
     epochs = with_progress(training, past)
     events = [*past.events, *training.checked_history()]
     spent = account(events, plan.delta, params.target_epsilon, planned=not past.events)

@@ -19,6 +19,15 @@ def repository() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
+def home() -> Path:
+    """Return the root that all worktrees of the repository share, where its ledger is."""
+    told = _git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-prefix")
+    common, _, inside = told.partition("\n")
+    if Path(common).name != ".git":  # no repository of Git, or a bare one
+        return repository()
+    return Path(common).parent / inside.strip()
+
+
 def path_of(file: str | Path) -> str:
     """Return the one name that a file has in the ledger, however params.yaml spells it.
 
@@ -27,9 +36,9 @@ def path_of(file: str | Path) -> str:
     """
     path = Path(file).absolute()
     path = path.parent.resolve() / path.name
-    if path.is_symlink() and "files" not in path.resolve().parts:
+    if path.is_symlink() and "/files/md5/" not in path.resolve().as_posix():
         path = path.resolve()
-    for root in (Path.cwd().resolve(), repository()):
+    for root in (Path.cwd().resolve(), repository(), home().resolve()):
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return path.as_posix()
@@ -102,8 +111,9 @@ def file_at(commit: str, path: str) -> str | None:
 
 def files_at(places: Sequence[tuple[str, str]]) -> list[str | None]:
     """Return the text of many files, each at its commit and path, by one call of Git."""
-    asked = "".join(f"{commit}:{path}\n" for commit, path in places)
-    told = io.BytesIO(_git_bytes("cat-file", "--batch", given=asked.encode()))
+    # `./`, since the project may be in a folder of Git's repository.
+    asked = "".join(f"{commit}:./{path}\n" for commit, path in places)
+    told = io.BytesIO(_history("cat-file", "--batch", given=asked.encode()))
     return [
         _workspace_text(path) if commit == WORKSPACE else text
         for (commit, path), text in zip(places, _texts(told, len(places)), strict=True)
@@ -133,7 +143,8 @@ def commits_with(*paths: str) -> list[str]:
 
     In full history: by default Git leaves out what it takes for the same on both sides of a merge.
     """
-    return _git("rev-list", "--all", "--full-history", "--reverse", "--", *paths).split()
+    listing = ("rev-list", "--all", "--full-history", "--reverse", "--", *paths)
+    return _history(*listing).decode().split()
 
 
 def is_shallow() -> bool:
@@ -193,7 +204,23 @@ def _parts(cache: Path, digest: str) -> Iterator[Path]:
 
 def _locked(commit: str) -> dict[str, Any]:
     """What `dvc.lock` at `commit` says of each stage."""
-    return yaml.safe_load(file_at(commit, "dvc.lock") or "{}").get("stages", {})
+    stages: dict[str, Any] = locked_in(file_at(commit, "dvc.lock"))
+    return stages
+
+
+def locked_in(lock: str | None) -> dict[str, Any]:
+    """Return what the text of a dvc.lock says of each stage.
+
+    Raises:
+        UserError: it is no YAML, such as in the middle of a merge.
+    """
+    try:
+        return (yaml.safe_load(lock or "{}") or {}).get("stages", {})
+    except yaml.YAMLError:
+        raise UserError(
+            "dvc.lock: expected YAML, but it cannot be read. If a merge left both versions in it, "
+            "keep one whole: git checkout --ours dvc.lock metrics plots, or --theirs"
+        ) from None
 
 
 def fetch_output(commit: str, path: str, folder: Path) -> None:
@@ -214,13 +241,35 @@ def fetch_output(commit: str, path: str, folder: Path) -> None:
         ) from None
 
 
+def _history(*arguments: str, given: bytes = b"") -> bytes:
+    """Return what a Git command tells of the past, which it must not keep to itself.
+
+    Nothing where there is no repository, which has no past that anybody could ask for.
+
+    Raises:
+        UserError: Git fails.
+    """
+    done = _run_git(*arguments, given=given)
+    if done.returncode and (b"not a git repository" not in done.stderr):
+        why = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(
+            "Git does not tell what earlier commits hold, so ε of earlier runs is not known: "
+            f"{why[0] if why else 'it failed'}. Mend that and run again."
+        )
+    return done.stdout if done.returncode == 0 else b""
+
+
 def _git(*arguments: str) -> str:
     """Return what a Git command prints, empty where it fails."""
     return _git_bytes(*arguments).decode(errors="replace")
 
 
 def _git_bytes(*arguments: str, given: bytes = b"") -> bytes:
-    done = subprocess.run(
+    done = _run_git(*arguments, given=given)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _run_git(*arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
         ["git", *arguments], cwd=repository(), input=given, capture_output=True, check=False
     )
-    return done.stdout if done.returncode == 0 else b""

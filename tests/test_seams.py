@@ -1,5 +1,6 @@
 """What is told at the seams between runs, each by the smallest thing that would forget it."""
 
+import re
 import shutil
 from dataclasses import replace
 from typing import Any, cast
@@ -12,12 +13,13 @@ from benchmarks.released_figures import counted, scored_rows
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
 from stages.pricing import prices_after
-from stages.tabular.prepared import Prepared
+from stages.privacy.events import Gaussian, from_json
+from stages.privacy.gaussian import epsilon_gaussian
 from stages.tabular.split import split_name
 from stages.training.checkpoint import NOTHING
 from stages.training.output import Trained, warn_of_overflow
 from stages.training.past import Past
-from tests.conftest import ROOT
+from tests.conftest import ROOT, told
 from tests.test_tune import SAMPLE_SCHEMA_READ, SAMPLE_TABLE
 
 
@@ -90,7 +92,7 @@ def priced(tmp_path, monkeypatch):
     """A repository without a run, in which the next ones are priced."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
+    monkeypatch.setattr("stages.pricing.prepared_for", lambda _: SAMPLE_TABLE)
 
 
 def test_plan_says_which_runs_the_budget_would_refuse_and_goes_on_without_them(priced):
@@ -105,3 +107,24 @@ def test_plan_says_which_runs_the_budget_would_refuse_and_goes_on_without_them(p
     assert f"refused (`privacy_budget` would have to be {second.refused_at:.3f})" in str(second)
     (alone,) = prices_after(runs[2:])
     assert first.total < third.total < 1.05 * (first.total + alone.total)
+
+
+def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_name(project):
+    for stage in ("preprocess", "train", "evaluate"):
+        project.stage(stage)
+    first = (project.folder / "models/evaluations.txt").read_text()
+    project.set(target_delta=5e-4)
+    project.stage("evaluate")
+    test = told(project, "evaluate")
+    (event,) = from_json(test["ledger"][0]["spend"]["events"])
+    assert isinstance(event, Gaussian)
+    precision = event.noise_multiplier**-2
+    # At δ = 5e-4 the release was asked for with 3.5; at that of the model it is more.
+    assert epsilon_gaussian(precision, 5e-4) < 3.5
+    assert epsilon_gaussian(precision, 1e-5) > 4
+    assert test["epsilon"] == pytest.approx(epsilon_gaussian(precision, 1e-5), rel=1e-4)
+    assert test["epsilon_total"] >= test["epsilon_overall"] >= test["epsilon"]
+    # Another evaluation is another, in whichever clone it is made.
+    second = (project.folder / "models/evaluations.txt").read_text()
+    assert first == "1\n"
+    assert re.fullmatch(rf"2 {test['ledger'][0]['run']}\n", second)

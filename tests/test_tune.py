@@ -1,6 +1,7 @@
 """Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -78,6 +79,7 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
     monkeypatch.setattr(sys, "argv", ["tune", "-S", "momentum=0.5,0.8", "--trials", "4"])
     monkeypatch.setattr(trials, "open_ledger", lambda: Ledger(tmp_path / "ledger.sqlite"))
+    monkeypatch.setattr(trials, "prepared_for", lambda _: SAMPLE_TABLE)
     monkeypatch.setattr(trials, "spends_of", lambda *_: [TRIAL])
     monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
     monkeypatch.setattr(trials, "_forget", lambda *_: None)
@@ -257,6 +259,29 @@ def test_a_trial_needs_an_open_reservation_for_its_own_mechanism(ledger):
         pytest.raises(UserError, match="reserved for other settings"),
     ):
         begin_trial(ledger, "tune-a-1", replace(TRIAL, events=(Steps(3.0, 1.0, 20),)))
+
+
+@pytest.mark.parametrize(
+    "read", [{"data": "others.csv"}, {"fingerprint": "edited"}, {"split": "another"}]
+)
+def test_a_trial_on_another_table_than_was_reserved_for_is_refused(repository, ledger, read):
+    with opened(ledger, "tune-a", TUNING, None):
+        begin_trial(ledger, "tune-a-1", TRIAL)
+        with pytest.raises(UserError, match="another table"):
+            begin_trial(ledger, "tune-a-2", replace(TRIAL, **read))
+
+
+def test_neither_tuning_nor_a_plan_is_priced_for_a_table_that_is_not_prepared(project):
+    project.stage("preprocess")
+    tune = ["python", "-m", "stages.tune", "-S", "momentum=0.5", "--trials", "1.1"]
+    for change in ({"split_seed": 1}, {"data": "data/others.csv"}):
+        shutil.copy(ROOT / "data/sample_medical_data.csv", project.folder / "data/others.csv")
+        project.set(**change)
+        told = project.run(*tune, expect=1)
+        assert "another table, schema or split is prepared" in told
+        assert "another table" in project.run("python", "-m", "stages.ledger", "plan", expect=1)
+        # What is on record is shown all the same.
+        assert "another table" in project.run("python", "-m", "stages.ledger")
 
 
 def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):

@@ -22,6 +22,7 @@ class Booking:
         spend: what was reserved.
         budget: the cap it was held against.
         ledger, run: where it is entered and as what; None for a simulation, never released.
+        past: ids of the runs that this one builds on.
         is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
         is_settled: whether it was settled when it was taken up.
     """
@@ -30,6 +31,7 @@ class Booking:
     budget: Budget | None
     ledger: Ledger | None
     run: str | None
+    past: tuple[str | None, ...] = ()
     is_trial: bool = False
     is_settled: bool = False
 
@@ -38,9 +40,9 @@ class Booking:
         if self.ledger and self.run and not self.is_trial and not self.is_settled:
             self.ledger.settle(self.run, events)
 
-    def total(self) -> float | None:
-        """Return ε of everything about these people by now; None for a simulation."""
-        return None if self.ledger is None else self.ledger.total(self.spend)
+    def total(self, delta: float) -> float | None:
+        """Return ε at δ of everything about these people by now; None for a simulation."""
+        return None if self.ledger is None else self.ledger.total(self.spend, self.past, delta)
 
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""
@@ -75,18 +77,19 @@ class Booking:
         return tuple(records)
 
     @property
-    def times(self) -> int:
-        """How often what this measures has been measured by now, this time included."""
+    def name(self) -> str:
+        """What tells this from other measurements of the same run: the first has a number alone."""
         if self.ledger is None or self.run is None:
-            return 1
+            return "1"
         measured = self.run.rpartition("-")[0]
-        return sum(entry.run.startswith(f"{measured}-") for entry in self.ledger.entries())
+        times = sum(entry.run.startswith(f"{measured}-") for entry in self.ledger.entries())
+        return "1" if times == 1 else f"{times} {self.run}"
 
     def summary(self) -> str:
         """Return the line with which a run ends."""
         if self.ledger is None:
             return "privacy ledger: a simulation is not entered; do not publish it"
-        return self.ledger.summary(self.spend, self.budget)
+        return self.ledger.summary(self.spend, self.budget, self.past)
 
 
 def budget_of(params: Params) -> Budget | None:
@@ -102,6 +105,7 @@ def book(
     after: str | None = None,
     of: str | None = None,
     then: Spend | None = None,
+    past: Sequence[Record] = (),
 ) -> Booking:
     """Reserve a spend in the repository's ledger, before any noise is drawn.
 
@@ -113,6 +117,7 @@ def book(
         of: id of the run of which this is a further part.
         then: what will be released of the run next. Where there is a budget it is reserved at the
             same time, so that what begins can also be measured.
+        past: all releases that it builds on, whose people it is about as well.
 
     Raises:
         UserError: the budget does not allow it, or the ledger does not know the run before.
@@ -128,7 +133,8 @@ def book(
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
     if after is not None:
         ledger.require(after)
+    before = tuple(record.run for record in past)
     if of is not None and (run := ledger.take_up(of, spend)):
-        return Booking(spend, budget, ledger, run, is_settled=True)
-    run = ledger.reserve(spend, budget, of=of, then=then if budget else None)
-    return Booking(spend, budget, ledger, run)
+        return Booking(spend, budget, ledger, run, before, is_settled=True)
+    run = ledger.reserve(spend, budget, of=of, then=then if budget else None, past=before)
+    return Booking(spend, budget, ledger, run, before)

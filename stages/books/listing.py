@@ -20,7 +20,7 @@ def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Yield the entries about the same people, table by table; those about anybody with each."""
     rest = [entry for entry in entries if entry.spend.data != UNKNOWN] or list(entries)
     while rest:
-        people = same_people(entries, rest[0].spend.data, rest[0].spend.fingerprint)
+        people = same_people(entries, (rest[0].spend.data, rest[0].spend.fingerprint))
         yield people
         rest = [entry for entry in rest if entry not in people]
 

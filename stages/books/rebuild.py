@@ -5,19 +5,20 @@ import json
 import posixpath
 import sys
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
-from stages.books.records import Record, records_in, releases_in
+from stages.books.records import Record, looks_like_records, records_in, releases_in
 from stages.books.store import UNKNOWN, Ledger
 from stages.books.tunings import close_dead
+from stages.errors import UserError
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import WORKSPACE, commits_with, file_at, files_at, is_shallow
+from stages.versions import WORKSPACE, commits_with, file_at, files_at, is_shallow, locked_in
 
 # The metrics that tell of releases, and the stages that write them.
 STAGES = {"metrics/train.json": "train", "metrics/evaluate.json": "evaluate"}
@@ -61,15 +62,33 @@ def rebuild(ledger: Ledger) -> int:
     """
     known = {entry.run for entry in ledger.entries()}
     missing: dict[str, tuple[str, Spend]] = {}
-    for commit, run, spend in _on_record(known):
+    apart: set[tuple[str, str]] = set()
+    for commit, run, spend, others in _on_record(known):
         had = missing.get(run)
         if had is None or (had[1].split == UNKNOWN and spend.split != UNKNOWN):
             missing[run] = (commit, spend)
+        apart |= {(run, other) for other in others}
+    for run, other in apart:
+        # Who made both knew that they read different tables, whatever a lock says by now.
+        if run in missing and other in missing and _same_deal(missing[run][1], missing[other][1]):
+            commit, spend = missing[other]
+            table = _nowhere(other)
+            missing[other] = (
+                commit,
+                replace(spend, data=table.data, fingerprint=table.fingerprint, split=table.split),
+            )
     return sum(ledger.enter_past(spend, run, commit) for run, (commit, spend) in missing.items())
 
 
-def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend]]:
-    """Yield commit, run and spend of every release on record that is not `known`."""
+def _same_deal(one: Spend, other: Spend) -> bool:
+    return (one.fingerprint, one.split) == (other.fingerprint, other.split)
+
+
+def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend, list[str]]]:
+    """Yield every release on record that is not `known`: commit, run, spend, and others' runs.
+
+    Of these it is said that they read another table or split.
+    """
     trials: dict[str | None, Any] = {}
     commits = (*commits_with(*STAGES), WORKSPACE)
     places = [(commit, path) for commit in commits for path in STAGES]
@@ -77,8 +96,16 @@ def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend]]
         try:
             metrics = json.loads(text or "{}")
             own, others = records_in(metrics), releases_in(metrics)
-        except (ValueError, ValidationError):  # no metrics file of ours
+        except ValidationError:
+            if not looks_like_records(metrics):
+                continue
+            raise UserError(
+                f"{path} of {commit[:12]} tells of runs in a way that this version does not know, "
+                "so ε of all runs is not known. It was written by a newer version: update to that."
+            ) from None
+        except ValueError:  # no metrics file
             continue
+        deals = {str(one.run): one.spend.deal for one in others}
         if missing := [one for one in own if one.run is not None and one.run not in known]:
             table = _table_at(commit, path, text or "")
             for one in missing:
@@ -88,10 +115,12 @@ def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend]]
                 )
                 first = trials.setdefault(one.run, trial.get("tuning_trial"))
                 again = "" if trial.get("tuning_trial") == first else f", {trial['tuning_trial']}"
-                yield commit, f"{one.run}{again}", _spend(one, table)
+                of = deals.get(str(one.run))
+                apart = [run for run, deal in deals.items() if of is not None and deal != of]
+                yield commit, f"{one.run}{again}", _spend(one, table), apart
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
-                yield commit, str(one.run), _spend(one, NOWHERE)
+                yield commit, str(one.run), _spend(one, NOWHERE), []
 
 
 def _table_at(commit: str, path: str, metrics: str) -> Table:
@@ -115,15 +144,16 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     split = split_name(
         float(params["test_fraction"]), params["split_seed"], Schema.model_validate_json(schema)
     )
-    data = str(params["data"])
-    return Table(data, read.get(_plain(data), UNKNOWN), split)
+    # DVC knows a table in the repository by its path from there, however params.yaml spells it.
+    schema_path, data = _plain(params["schema"]), _plain(params["data"])
+    tables = [path for path in read if path != schema_path and not path.startswith("stages/")]
+    name = data if data in read else next(iter(tables), data)
+    return Table(name, read.get(name, f"{UNKNOWN}, of {_md5(metrics)}"), split)
 
 
 def _locked(commit: str) -> dict[str, Any]:
     """Return what dvc.lock at `commit` says of each stage."""
-    lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
-    stages: dict[str, Any] = lock.get("stages", {})
-    return stages
+    return locked_in(file_at(commit, "dvc.lock"))
 
 
 def _hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:
@@ -139,11 +169,16 @@ def _plain(path: str) -> str:
     return posixpath.normpath(path)
 
 
+def _nowhere(run: str | None) -> Table:
+    return NOWHERE._replace(fingerprint=f"{UNKNOWN}, of {run}")
+
+
 def _spend(record: Record, table: Table) -> Spend:
+    read = _nowhere(record.run) if table is NOWHERE else table
     return Spend(
-        data=table.data,
-        fingerprint=f"{UNKNOWN}, of {record.run}" if table is NOWHERE else table.fingerprint,
-        split=table.split,
+        data=read.data,
+        fingerprint=read.fingerprint,
+        split=read.split,
         side=record.spend.side,
         events=tuple(from_json(record.spend.events)),
         epsilon=record.spend.epsilon,

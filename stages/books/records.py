@@ -59,6 +59,13 @@ def releases_in(metrics: Mapping[str, Any]) -> list[Record]:
     return [Record.model_validate(record) for record in evidence.get("releases", [])]
 
 
+def looks_like_records(metrics: Mapping[str, Any]) -> bool:
+    """Whether a metrics file tells of runs, if in a way that is not known here."""
+    evidence = evidence_in(metrics) or metrics
+    told = [*evidence.get("ledger", []), *evidence.get("releases", [])]
+    return any(isinstance(one, Mapping) and {"run", "spend"} <= {*one} for one in told)
+
+
 def seen_by(side: Side, history: Sequence[Record], deal: int | None) -> list[Event]:
     """Return what somebody on one side of a deal may have been in, of a history.
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, total_epsilon
-from stages.versions import current_run, path_of, repository
+from stages.versions import current_run, home, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -91,7 +91,7 @@ class Ledger:
     """The ledger in the file at `path`, made if there is none."""
 
     def __init__(self, path: Path | None = None):
-        self.path = path or repository() / FILE_NAME
+        self.path = path or home() / FILE_NAME
         if not self.path.exists():
             _create(self.path)
 
@@ -101,6 +101,7 @@ class Ledger:
         budget: Budget | None,
         of: str | None = None,
         then: Spend | None = None,
+        past: Collection[str | None] = (),
     ) -> str:
         """Enter a spend before it happens, and return the id of its run.
 
@@ -110,16 +111,19 @@ class Ledger:
             of: the id of another run, of which this one is a further part: the ids of parts are
                 that with more behind it, and no two clones choose the same.
             then: what will be released of the run next, entered with it; see `take_up`.
+            past: ids of the runs that it builds on, whose people it is about as well.
 
         Raises:
             UserError: with all that the total would exceed `budget`; nothing is entered then.
         """
         run = f"{of}-{_new_id()[:8]}" if of else _new_id()
         spends = {run: spend} | ({f"{run}-{AWAITED}-{_new_id()[:8]}": then} if then else {})
-        self.reserve_all(spends, budget)
+        self.reserve_all(spends, budget, past)
         return run
 
-    def reserve_all(self, spends: Mapping[str, Spend], budget: Budget | None) -> None:
+    def reserve_all(
+        self, spends: Mapping[str, Spend], budget: Budget | None, past: Collection[str | None] = ()
+    ) -> None:
         """Enter spends about the same people by the ids of their runs: all or none.
 
         Raises:
@@ -128,7 +132,7 @@ class Ledger:
         with self.writing() as connection:
             if budget is not None:
                 (first, *_) = new = [*spends.values()]
-                _refuse_beyond(budget, _people(connection, first), new)
+                _refuse_beyond(budget, _people(connection, first, past), new)
             for run, spend in spends.items():
                 append_reservation(connection, spend, run, *current_run())
 
@@ -190,40 +194,57 @@ class Ledger:
         return entries
 
     def require(self, run: str) -> None:
-        """Make sure that a run is on record before another builds on it.
+        """Make sure that a run is on record, and counts, before another builds on it.
 
         Raises:
-            UserError: it is not.
+            UserError: it is not, or does not.
         """
-        if run not in {entry.run for entry in self.entries()}:
+        entry = next((entry for entry in self.entries() if entry.run == run), None)
+        if entry is not None and entry.struck is not None:
+            raise UserError(
+                f"{self.path}: the entry of the run to build on was struck ({entry.struck}), so "
+                "nothing of it may be used. Build on another run, or train anew."
+            )
+        if entry is None:
             raise UserError(
                 f"{self.path}: the run to continue from is on record nowhere: neither here nor in "
                 "the metrics of any commit or experiment. Continue from another run."
             )
 
-    def total(self, spend: Spend) -> float:
-        """Return ε of everything released so far about the people of `spend`, at its δ."""
-        return total_epsilon(self._spends(spend), spend.delta)
+    def total(
+        self, spend: Spend, past: Collection[str | None] = (), delta: float | None = None
+    ) -> float:
+        """Return ε of everything released so far about the people of `spend`, at its δ.
 
-    def used(self, spend: Spend, budget: Budget) -> float:
+        Args:
+            spend: who they are.
+            past: ids of runs whose people they may be as well, as what is told is made from these.
+            delta: another δ.
+        """
+        return total_epsilon(self._spends(spend, past), delta or spend.delta)
+
+    def used(self, spend: Spend, budget: Budget, past: Collection[str | None] = ()) -> float:
         """Return what of a budget everything about the people of `spend` has used."""
-        return budgeted_epsilon(self._spends(spend), budget.delta)
+        return budgeted_epsilon(self._spends(spend, past), budget.delta)
 
-    def summary(self, spend: Spend, budget: Budget | None) -> str:
+    def summary(
+        self, spend: Spend, budget: Budget | None, past: Collection[str | None] = ()
+    ) -> str:
         """Return one line that says what the people of `spend` have had released about them."""
-        spends = self._spends(spend)
+        spends = self._spends(spend, past)
         total = total_epsilon(spends, spend.delta)
         cap = "no privacy_budget is set"
         if budget is not None:
-            cap = f"{self.used(spend, budget):.3f} of privacy_budget {budget.epsilon:g} is used"
+            used = budgeted_epsilon(spends, budget.delta)
+            cap = f"{used:.3f} of privacy_budget {budget.epsilon:g} is used"
         return (
             f"privacy ledger: ε = {total:.3f} at δ = {spend.delta:g} spent on these people so far "
             f"(entries: {len(spends)}); {cap}"
         )
 
-    def _spends(self, spend: Spend) -> list[Spend]:
+    def _spends(self, spend: Spend, past: Collection[str | None]) -> list[Spend]:
         with self._connected() as connection:
-            return _people(connection, spend)
+            return _people(connection, spend, past)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -349,15 +370,21 @@ def spend_of(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
     )
 
 
-def same_people(entries: Sequence[Entry], data: str, fingerprint: str) -> list[Entry]:
-    """Return the entries about the people of a table, however its file was renamed or edited.
+def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entry]:
+    """Return the entries about the people of tables, however their files were renamed or edited.
 
     A table under the same path is about the same people even if its content changed, and so is the
     same content under another path; both hold again for what is found that way. What read a table
     that is not known any more may be about anybody.
+
+    Args:
+        entries: of which some are returned.
+        tables: path and fingerprint of each.
     """
-    names = {one: path_of(one) for one in (data, *(entry.spend.data for entry in entries))}
-    paths, contents = {names[data], UNKNOWN}, {fingerprint}
+    all_names = (*(data for data, _ in tables), *(entry.spend.data for entry in entries))
+    names = {one: path_of(one) for one in all_names}
+    paths = {UNKNOWN, *(names[data] for data, _ in tables)}
+    contents = {fingerprint for _, fingerprint in tables}
     joined: list[Entry] = []
     while True:
         found = len(joined)
@@ -372,10 +399,14 @@ def same_people(entries: Sequence[Entry], data: str, fingerprint: str) -> list[E
         contents |= {entry.spend.fingerprint for entry in joined}
 
 
-def _people(connection: sqlite3.Connection, spend: Spend) -> list[Spend]:
-    """Return what counts of the spends about the same people as `spend`."""
-    entries = same_people(entries_in(connection), spend.data, spend.fingerprint)
-    return [entry.spend for entry in entries if entry.struck is None]
+def _people(
+    connection: sqlite3.Connection, spend: Spend, past: Collection[str | None]
+) -> list[Spend]:
+    """Return what counts of the spends about the same people as `spend`, or as runs before it."""
+    entries = entries_in(connection)
+    about = [spend, *(entry.spend for entry in entries if entry.run in past)]
+    people = same_people(entries, *((one.data, one.fingerprint) for one in about))
+    return [entry.spend for entry in people if entry.struck is None]
 
 
 def _refuse_beyond(budget: Budget, spends: Sequence[Spend], new: Sequence[Spend]) -> None:

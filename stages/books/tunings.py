@@ -26,7 +26,7 @@ from stages.books.store import (
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, to_json
 from stages.privacy.history import SIDES, Side, Spend
-from stages.versions import remove_experiments
+from stages.versions import path_of, remove_experiments
 
 TRIALS = """
 CREATE TABLE IF NOT EXISTS trials (
@@ -78,11 +78,11 @@ def begin_trial(ledger: Ledger, token: str, spend: Spend) -> Entry:
     tuning = tuning_of(token)
     with ledger.writing() as connection:
         entry = _reserved(connection, run_of(tuning, spend.side))
-        if entry is None or entry.spend.events[0].events != spend.events:  # type: ignore[union-attr]
+        if entry is None or _asked(entry.spend) != (spend.events, *_read(spend)):
             raise UserError(
                 f"params.yaml: `tuning_trial` names the tuning {tuning}, which is over or was "
-                "reserved for other settings. Empty `tuning_trial`; `python -m stages.tune` starts "
-                "a new tuning."
+                "reserved for other settings or another table. Empty `tuning_trial`; "
+                "`python -m stages.tune` starts a new tuning."
             )
         connection.execute(TRIALS)
         values = (f"{token}-{spend.side}", tuning, spend.data, spend.fingerprint, spend.split)
@@ -140,6 +140,17 @@ def _remove(life: FileLock) -> None:
 def _is_open(entry: Entry) -> bool:
     is_tuning = isinstance(entry.spend.events[0], BestOfMany)
     return is_tuning and not entry.settled and entry.struck is None
+
+
+def _asked(reserved: Spend) -> tuple[object, ...]:
+    """What a trial has to do, and of which people."""
+    (event,) = reserved.events
+    assert isinstance(event, BestOfMany)
+    return (event.events, *_read(reserved))
+
+
+def _read(spend: Spend) -> tuple[str, str, str]:
+    return path_of(spend.data), spend.fingerprint, spend.split
 
 
 def _reserved(connection: sqlite3.Connection, run: str) -> Entry | None:

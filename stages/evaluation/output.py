@@ -115,16 +115,18 @@ def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
             "what it was made from. Train it again with: dvc repro --force train"
         )
     releases = booking.history([Record.model_validate(one) for one in training["releases"]])
+    own = booking.record(measures=training["run"])
+    # All at the δ that the model states, whichever the figures were asked for with.
+    delta = training["delta"] or booking.spend.delta
     told = {
-        "ledger": (booking.record(measures=training["run"]),),
-        "epsilon_total": booking.total(),
+        "ledger": (own,),
+        "epsilon_total": booking.total(delta),
         "releases": releases,
     }
     if booking.ledger is None or training["epsilon"] is None:
         return told | no_promise("simulation_seed is set")
-    # At the δ that the model states, whichever the figures were asked for with.
-    overall = epsilon_of(releases, training["delta"])
-    return told | {"epsilon": booking.spend.epsilon, "epsilon_overall": overall}
+    alone = booking.spend.epsilon if own.spend.delta == delta else epsilon_of([own], delta)
+    return told | {"epsilon": alone, "epsilon_overall": epsilon_of(releases, delta)}
 
 
 def no_promise(why: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from stages.books.tunings import opened
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.params import Params, load_params
-from stages.pricing import spends_of
+from stages.pricing import prepared_for, spends_of
 from stages.privacy.events import BestOfMany
 from stages.privacy.history import Spend
 from stages.privacy.renyi import epsilon_renyi
@@ -80,7 +80,7 @@ def price(trials: float, params: Params) -> list[Spend]:
     """
     if not trials > 1:
         raise UserError(f"--trials should be above 1 on average, but is {trials:g}.")
-    return [_best_of(trials, spend) for spend in spends_of(params, Prepared.open())]
+    return [_best_of(trials, spend) for spend in spends_of(params, prepared_for(params))]
 
 
 def _best_of(trials: float, spend: Spend) -> Spend:

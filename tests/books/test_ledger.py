@@ -50,6 +50,35 @@ def rdp_epsilon(rho):
     return min(alphas * rho + np.log(1 - 1 / alphas) - np.log(DELTA * alphas) / (alphas - 1))
 
 
+# --- people of several tables ----------------------------------------------------------------
+
+
+def test_what_is_made_from_runs_on_other_tables_is_about_their_people_too(ledger):
+    first = ledger.reserve(TRAIN, None)
+    others = replace(TRAIN, data="others.csv", fingerprint="xyz")
+    ledger.reserve(others, None, past=[first])
+    assert ledger.total(others) == total_epsilon([others], DELTA)
+    together = total_epsilon([TRAIN, others], DELTA)
+    assert ledger.total(others, [first]) == together > 1.2 * ledger.total(others)
+    assert f"ε = {together:.3f}" in ledger.summary(others, None, [first])
+
+
+def test_the_budget_covers_the_people_of_runs_that_are_built_on(ledger):
+    first = ledger.reserve(TRAIN, None)
+    others = replace(TRAIN, data="others.csv", fingerprint="xyz")
+    with pytest.raises(UserError, match="`privacy_budget` is 4"):
+        ledger.reserve(others, Budget(4.0, DELTA), past=[first])
+    ledger.reserve(others, Budget(4.0, DELTA))
+
+
+def test_nothing_builds_on_a_run_that_was_struck(ledger):
+    run = ledger.reserve(TRAIN, None)
+    ledger.require(run)
+    ledger.strike(1, "never left the building")
+    with pytest.raises(UserError, match=r"was struck \(never left the building\)"):
+        ledger.require(run)
+
+
 # --- totals ----------------------------------------------------------------------------------
 
 
@@ -236,7 +265,7 @@ def test_history_cannot_be_rewritten(ledger, change):
 def test_people_are_known_by_file_or_content(ledger, data, fingerprint, same):
     ledger.reserve(TRAIN, None)
     ledger.reserve(replace(TRAIN, data="renamed again.csv", fingerprint="abc"), None)
-    assert bool(same_people(ledger.entries(), data, fingerprint)) == same
+    assert bool(same_people(ledger.entries(), (data, fingerprint))) == same
 
 
 # --- the budget ------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ import yaml
 
 from stages.books.rebuild import open_ledger
 from stages.books.store import UNKNOWN, Entry, Ledger, same_people
-from stages.privacy.history import total_epsilon
+from stages.errors import UserError
+from stages.privacy.events import Steps
+from stages.privacy.history import Spend, total_epsilon
 from tests.conftest import ROOT, Project, commit_all
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -143,7 +145,7 @@ def assert_nobody_knows_whose(spend, first):
     both = [first, replace(first, data="others.csv", fingerprint="other"), spend]
     entries = [Entry(n, "", str(n), one, True, None, None, None) for n, one in enumerate(both)]
     for one in both[:2]:
-        found = {entry.spend for entry in same_people(entries, one.data, one.fingerprint)}
+        found = {entry.spend for entry in same_people(entries, (one.data, one.fingerprint))}
         assert found == {one, spend}
 
 
@@ -210,7 +212,7 @@ def test_a_table_is_the_same_however_its_path_is_spelt(repository, monkeypatch, 
     commit_all(repository, "second")
     repository.made("third", data=str(table) if spelt == "full" else spelt, md5="3", prepared="p3")
     spends = repository.ledger(monkeypatch)
-    found = same_people(Ledger().entries(), "data/patients.csv", "yet another")
+    found = same_people(Ledger().entries(), ("data/patients.csv", "yet another"))
     assert {entry.run for entry in found} == {"second", "third"}
     assert spends["third"].fingerprint == "3"
 
@@ -247,3 +249,89 @@ def test_a_run_is_entered_once(repository, monkeypatch):
     repository.ledger(monkeypatch)
     open_ledger()
     assert [entry.run for entry in Ledger().entries()] == ["first"]
+
+
+# --- what only a hostile reader thinks of --------------------------------------------------------
+
+
+def test_a_table_in_full_is_known_in_every_clone_by_its_content(repository, monkeypatch):
+    # DVC's lock has it from the repository's root, whatever params.yaml says, and on whose machine.
+    repository.made("second", data="data/inner.csv", md5="two", prepared="p2")
+    lock = repository.folder / "dvc.lock"
+    there = lock.read_text().replace("data: data/inner.csv", "data: /elsewhere/data/inner.csv")
+    lock.write_text(there)
+    commit_all(repository, "second")
+    spend = repository.ledger(monkeypatch)["second"]
+    assert (spend.data, spend.fingerprint) == ("data/inner.csv", "two")
+
+
+@pytest.mark.parametrize("deals", [(1, 2), (1, 1)])
+def test_runs_that_say_that_they_read_different_tables_are_believed(repository, monkeypatch, deals):
+    # `dvc commit -f train` makes a lock that says otherwise.
+    repository.made("trained")
+    releases = [
+        {"run": run, "spend": SPEND | {"side": side, "deal": deal}}
+        for run, side, deal in zip(("trained", "tested"), ("train", "test"), deals, strict=True)
+    ]
+    repository.made("tested", stage="evaluate", releases=releases)
+    commit_all(repository, "both")
+    spends = repository.ledger(monkeypatch)
+    same = spends["trained"].fingerprint == spends["tested"].fingerprint
+    assert same == (deals[0] == deals[1])
+    total = total_epsilon([spends["trained"], spends["tested"]], 1e-5)
+    alone = total_epsilon([spends["trained"]], 1e-5)
+    assert (total > 1.2 * alone) == (not same)
+
+
+def test_a_newer_versions_runs_are_not_passed_over(repository, monkeypatch):
+    newer = {"ledger": [{"run": "x", "spend": SPEND, "of tomorrow": 1}]}
+    repository.write("metrics/train.json", json.dumps(newer))
+    commit_all(repository, "newer")
+    with pytest.raises(UserError, match="a newer version: update"):
+        repository.ledger(monkeypatch)
+
+
+def test_a_git_that_fails_is_no_empty_past(repository, monkeypatch):
+    assert set(repository.ledger(monkeypatch)) == {"first"}
+    shutil.rmtree(repository.folder / ".git/objects")  # as in a partial clone without its remote
+    (repository.folder / ".git/objects").mkdir()
+    with pytest.raises(UserError, match="Git does not tell what earlier commits hold"):
+        repository.ledger(monkeypatch)
+
+
+def test_a_repository_of_somebody_else_is_no_empty_past(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    with pytest.raises(UserError, match="Git does not tell"):
+        repository.ledger(monkeypatch)
+
+
+def test_a_project_in_a_folder_of_a_repository_knows_its_runs(repository, monkeypatch):
+    outer = Repository(repository.folder / "outer")
+    shutil.copytree(repository.folder / "data", outer.folder / "inner/data")
+    inner = Repository(outer.folder / "inner")
+    inner.made("inside")
+    outer.run("git", "init", "--quiet", "--initial-branch=main")
+    commit_all(outer, "inside")
+    inner.made("later")
+    assert set(inner.ledger(monkeypatch)) == {"inside", "later"}
+
+
+def test_worktrees_share_a_ledger(repository, monkeypatch):
+    assert set(repository.ledger(monkeypatch)) == {"first"}
+    Ledger().reserve(replace(_spend_of(SPEND), data="patients.csv"), None)
+    repository.run("git", "worktree", "add", "--quiet", "../worktree")
+    monkeypatch.chdir(repository.folder.parent / "worktree")
+    assert len(Ledger().entries()) == 2
+
+
+def _spend_of(told):
+    return Spend("", "one", "s", told["side"], (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
+
+
+def test_a_lock_in_the_middle_of_a_merge_is_said_to_be_one(repository, monkeypatch):
+    repository.made("second")
+    lock = repository.folder / "dvc.lock"
+    lock.write_text(f"<<<<<<< ours\n{lock.read_text()}=======\n>>>>>>> theirs\n")
+    with pytest.raises(UserError, match="If a merge left both versions"):
+        repository.ledger(monkeypatch)
