@@ -1,5 +1,6 @@
 """What a training leaves behind: metrics/train.json, whose keys are known here alone."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -129,9 +130,12 @@ class TrainResult(Result, Promise):
         """The beginning of the training's id in the ledger; a list, of which DVC makes no metric.
 
         The stages that read the model depend on it: a dependency on the model's folder would be a
-        wide column of hashes in `dvc exp show`.
+        wide column of hashes in `dvc exp show`. Of a simulation, which is in no ledger, a digest.
         """
-        return [(self.record.run or "simulated")[:8]]
+        if self.record.run is not None:
+            return [self.record.run[:8]]
+        digest = hashlib.md5(self.model_dump_json().encode(), usedforsecurity=False)
+        return [f"simulated {digest.hexdigest()[:8]}"]
 
     @property
     def record(self) -> Record:
