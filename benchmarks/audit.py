@@ -456,7 +456,14 @@ def _gradient(learner: Learner) -> Tensor:
 
 def _before_each_step(learner: Learner, look: Callable[[], None]) -> None:
     """Call `look` whenever the noisy gradient is there and the weights have not moved yet."""
-    learner.optimizer.original_optimizer.register_step_pre_hook(lambda *_: look())
+    momentum = learner.optimizer.original_optimizer
+    move = momentum.step
+
+    def look_and_move() -> None:
+        look()
+        move()
+
+    momentum.step = look_and_move
 
 
 # --- report --------------------------------------------------------------------------------------
