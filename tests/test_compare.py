@@ -118,7 +118,7 @@ def test_a_name_that_is_no_pictures_is_refused_before_anything_is_read(compared,
 def drawn(groups, tmp_path, monkeypatch):
     """The axes of a picture."""
     kept = []
-    monkeypatch.setattr(comparison, "save", lambda figure, _: kept.append(figure))
+    monkeypatch.setattr(comparison, "save", lambda figures, _: kept.extend(figures))
     draw(groups, tmp_path / "picture.png")
     (axes,) = kept[0].axes
     return axes
