@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -67,6 +68,8 @@ def test_an_interrupted_training_is_one_message_and_counts_in_full(project):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Which a suite that runs in the background has its children ignore.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert stage.stdout
     assert "signal to noise" in stage.stdout.readline()
