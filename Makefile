@@ -32,7 +32,7 @@ audit: $(READY) ## attack the training and hold what is found against ε (five m
 	dvc repro preprocess
 	python -m benchmarks.audit
 
-bench: $(BENCH_READY) ## time it beside its peers (five minutes; QUICK=1: two, and only prints)
+bench: $(BENCH_READY) ## time it beside its peers (eleven minutes; QUICK=1: three, only prints)
 	QUICK=$(QUICK) $(BENCH_VENV)/bin/python -m benchmarks.speed
 
 bench-utility: $(BENCH_READY) $(DIFFPRIVLIB_READY) ## compare accuracy (an hour; WORKERS=2, QUICK=1)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from stages.commands import run_stage
 from stages.files import write_text
-from stages.model.classifier import load
 from stages.model.files import CLASSIFIER
 from stages.params import load_params
 from stages.reporting.run import Parameters, Run
@@ -21,6 +20,7 @@ PLOTS = Path("plots")
 def main() -> None:
     params = load_params()
     # After the parameters, so that who made a mistake there need not wait for matplotlib.
+    from stages.model.classifier import load  # noqa: PLC0415
     from stages.reporting.report import write_report  # noqa: PLC0415
 
     told = Parameters.model_validate(params, from_attributes=True)
