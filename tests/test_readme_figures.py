@@ -162,8 +162,8 @@ FIGURES = [
     ),
     (
         "benchmarks/README.md",
-        r"five rows each takes (\S+) times .*? Parquet (\S+) times as fast .*? takes (\S+) times as "
-        r"long as plain PyTorch at its best",
+        r"five rows each takes (\S+) times .*? Parquet (\S+) times as fast "
+        r".*? takes (\S+) times as long as plain PyTorch at its best",
         [bold("with 5 rows each"), bold("Rows a second"), bold("Private ÷ plain")],
         "{:.2f}",
     ),
