@@ -4,6 +4,7 @@ Each works on its own shard of the rows. What they exchange is exact, so they an
 between them are on the data owner's side of the promise.
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ class Processes:
         if "WORLD_SIZE" not in os.environ:
             return cls(rank=0, size=1, device=device)
         dist.init_process_group("nccl" if has_gpu else "gloo", timeout=TIMEOUT)
+        # Else its threads may outlive the interpreter, and end a run that is over with an abort.
+        atexit.register(dist.destroy_process_group)
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     @property
