@@ -23,9 +23,11 @@ def home() -> Path:
     """Return the root that all worktrees of the repository share, where its ledger is."""
     told = _git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-prefix")
     common, _, inside = told.partition("\n")
-    if Path(common).name != ".git":  # no repository of Git, or a bare one
+    if not common:  # no repository of Git
         return repository()
-    return Path(common).parent / inside.strip()
+    # A bare one has worktrees only, and is itself what they share.
+    root = Path(common).parent if Path(common).name == ".git" else Path(common)
+    return root / inside.strip()
 
 
 def path_of(file: str | Path) -> str:
@@ -142,9 +144,10 @@ def commits_with(*paths: str) -> list[str]:
     """Return the commits, those of experiments included, that changed one of `paths`; oldest first.
 
     In full history: by default Git leaves out what it takes for the same on both sides of a merge.
+    And with those that no branch has any more, since they were amended, stashed or rebased.
     """
-    listing = ("rev-list", "--all", "--full-history", "--reverse", "--", *paths)
-    return _history(*listing).decode().split()
+    where = ("--all", "--reflog", "--full-history", "--topo-order", "--reverse")
+    return _history("rev-list", *where, "--", *paths).decode().split()
 
 
 def is_shallow() -> bool:

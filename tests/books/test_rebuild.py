@@ -325,6 +325,25 @@ def test_worktrees_share_a_ledger(repository, monkeypatch):
     assert len(Ledger().entries()) == 2
 
 
+def test_worktrees_of_a_bare_repository_share_a_ledger(repository, monkeypatch, tmp_path):
+    repository.run("git", "clone", "--quiet", "--bare", ".", str(tmp_path / "bare"))
+    bare = Project(tmp_path / "bare")
+    for name in ("one", "two"):
+        bare.run("git", "worktree", "add", "--quiet", "-b", name, str(tmp_path / name), "main")
+    monkeypatch.chdir(tmp_path / "one")
+    Ledger().reserve(replace(_spend_of(SPEND), data="patients.csv"), None)
+    monkeypatch.chdir(tmp_path / "two")
+    assert len(Ledger().entries()) == 1
+
+
+def test_a_run_whose_commit_was_amended_is_known(repository, monkeypatch):
+    repository.made("second")
+    commit_all(repository, "second")
+    repository.made("third")
+    repository.run("git", "commit", "--quiet", "--all", "--amend", "-m", "third")
+    assert set(repository.ledger(monkeypatch)) == {"first", "second", "third"}
+
+
 def _spend_of(told):
     return Spend("", "one", "s", told["side"], (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
 
