@@ -10,7 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from stages.books.booking import book
-from stages.books.records import Record
+from stages.books.records import releases_in
 from stages.commands import run_stage
 from stages.evaluation.counting import count
 from stages.evaluation.output import exact, no_promise, noisy, promise_of
@@ -38,8 +38,7 @@ def main() -> None:
     mechanism = CountRelease.of(params, prepared)
     spend = mechanism.spend(prepared.source, params.target_delta)
     told = description["privacy"]
-    past = [Record.model_validate(record) for record in told.get("releases", [])]
-    booking = book(spend, params, of=told["run"], past=past)
+    booking = book(spend, params, of=told["run"], past=releases_in(told))
     released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)
     booking.settle(mechanism.events)
     noisy(*released, prepared).write(prepared, promise_of(booking, told))

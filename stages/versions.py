@@ -40,8 +40,8 @@ def path_of(file: str | Path) -> str:
     path = path.parent.resolve() / path.name
     if path.is_symlink() and "/files/md5/" not in path.resolve().as_posix():
         path = path.resolve()
-    for root in (Path.cwd().resolve(), repository(), home().resolve()):
-        if path.is_relative_to(root):
+    for find in (Path.cwd, repository, home):  # the last asks Git, which takes its time
+        if path.is_relative_to(root := find().resolve()):
             return path.relative_to(root).as_posix()
     return path.as_posix()
 
@@ -157,18 +157,18 @@ def is_shallow() -> bool:
 
 def dependency_hashes(commit: str, stage: str) -> set[str]:
     """Return the hashes of a stage's dependencies as `dvc.lock` at `commit` knows them."""
-    return {str(dep["md5"]) for dep in _locked(commit).get(stage, {}).get("deps", [])}
+    return {str(dep["md5"]) for dep in locked(commit).get(stage, {}).get("deps", [])}
 
 
 def parameters_at(commit: str, stage: str) -> dict[str, Any]:
     """Return the parameters that a stage ran with, as `dvc.lock` at `commit` knows them."""
-    ran: dict[str, Any] = _locked(commit).get(stage, {}).get("params", {}).get("params.yaml", {})
+    ran: dict[str, Any] = locked(commit).get(stage, {}).get("params", {}).get("params.yaml", {})
     return ran
 
 
 def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
-    outputs = (out for stage in _locked(commit).values() for out in stage.get("outs", []))
+    outputs = (out for stage in locked(commit).values() for out in stage.get("outs", []))
     return next((str(out["md5"]) for out in outputs if out["path"] == path), None)
 
 
@@ -186,7 +186,7 @@ def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
 
 
 def _output_hashes(commit: str) -> set[str]:
-    stages = _locked(commit).values()
+    stages = locked(commit).values()
     return {str(out["md5"]) for stage in stages for out in stage.get("outs", [])}
 
 
@@ -205,25 +205,21 @@ def _parts(cache: Path, digest: str) -> Iterator[Path]:
     yield place
 
 
-def _locked(commit: str) -> dict[str, Any]:
-    """What `dvc.lock` at `commit` says of each stage."""
-    stages: dict[str, Any] = locked_in(file_at(commit, "dvc.lock"))
-    return stages
-
-
-def locked_in(lock: str | None) -> dict[str, Any]:
-    """Return what the text of a dvc.lock says of each stage.
+def locked(commit: str) -> dict[str, Any]:
+    """Return what `dvc.lock` at `commit` says of each stage.
 
     Raises:
         UserError: it is no YAML, such as in the middle of a merge.
     """
     try:
-        return (yaml.safe_load(lock or "{}") or {}).get("stages", {})
+        lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
     except yaml.YAMLError:
         raise UserError(
             "dvc.lock: expected YAML, but it cannot be read. If a merge left both versions in it, "
             "keep one whole: git checkout --ours dvc.lock metrics plots, or --theirs"
         ) from None
+    stages: dict[str, Any] = lock.get("stages", {})
+    return stages
 
 
 def fetch_output(commit: str, path: str, folder: Path) -> None:

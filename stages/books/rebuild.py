@@ -18,7 +18,7 @@ from stages.privacy.events import from_json
 from stages.privacy.history import Spend
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import WORKSPACE, commits_with, file_at, files_at, is_shallow, locked_in
+from stages.versions import WORKSPACE, commits_with, file_at, files_at, is_shallow, locked
 
 # The metrics that tell of releases, and the stages that write them.
 STAGES = {"metrics/train.json": "train", "metrics/evaluate.json": "evaluate"}
@@ -111,7 +111,7 @@ def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend, 
             for one in missing:
                 # Of a tuning one trial is left. Where more are, each has been shown.
                 trial = (
-                    _locked(commit).get(STAGES[path], {}).get("params", {}).get("params.yaml", {})
+                    locked(commit).get(STAGES[path], {}).get("params", {}).get("params.yaml", {})
                 )
                 first = trials.setdefault(one.run, trial.get("tuning_trial"))
                 again = "" if trial.get("tuning_trial") == first else f", {trial['tuning_trial']}"
@@ -130,7 +130,7 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     metrics, or the table was prepared anew or the schema edited after the run, nobody can tell any
     more.
     """
-    stages = _locked(commit)
+    stages = locked(commit)
     preprocess, stage = stages.get("preprocess", {}), stages.get(STAGES[path], {})
     params = preprocess.get("params", {}).get("params.yaml", {})
     if _hashes(stage, "outs").get(path) != _md5(metrics) or "data" not in params:
@@ -149,11 +149,6 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     tables = [path for path in read if path != schema_path and not path.startswith("stages/")]
     name = data if data in read else next(iter(tables), data)
     return Table(name, read.get(name, f"{UNKNOWN}, of {_md5(metrics)}"), split)
-
-
-def _locked(commit: str) -> dict[str, Any]:
-    """Return what dvc.lock at `commit` says of each stage."""
-    return locked_in(file_at(commit, "dvc.lock"))
 
 
 def _hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:

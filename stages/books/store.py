@@ -381,7 +381,7 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
         entries: of which some are returned.
         tables: path and fingerprint of each.
     """
-    all_names = (*(data for data, _ in tables), *(entry.spend.data for entry in entries))
+    all_names = {*(data for data, _ in tables), *(entry.spend.data for entry in entries)}
     names = {one: path_of(one) for one in all_names}
     paths = {UNKNOWN, *(names[data] for data, _ in tables)}
     contents = {fingerprint for _, fingerprint in tables}

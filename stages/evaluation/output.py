@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.books.booking import Booking
-from stages.books.records import Record, epsilon_of
+from stages.books.records import epsilon_of, releases_in
 from stages.errors import UserError
 from stages.evaluation.counted import Counted
 from stages.evaluation.estimate import Estimate, Measured
@@ -114,7 +114,7 @@ def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
             "models/classifier was trained by an older version of this pipeline and does not say "
             "what it was made from. Train it again with: dvc repro --force train"
         )
-    releases = booking.history([Record.model_validate(one) for one in training["releases"]])
+    releases = booking.history(releases_in(training))
     own = booking.record(measures=training["run"])
     # All at the δ that the model states, whichever the figures were asked for with.
     delta = training["delta"] or booking.spend.delta
