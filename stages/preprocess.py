@@ -1,6 +1,5 @@
 """Stage: read the private table, split it, encode it, and store it as arrays for training."""
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -14,25 +13,19 @@ from stages.files import whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import about, encode, groups, labels
 from stages.tabular.people import read_people
-from stages.tabular.prepared import PREPARED, SIDES, SideName, Source, prepared_writer
+from stages.tabular.prepared import PREPARED, SIDES, SideName, prepared_writer
 from stages.tabular.schema import Schema
-from stages.tabular.split import in_test, persons, split_name
+from stages.tabular.split import in_test, persons, source_of
 
 
 def main() -> None:
     params = load_params()
     schema = Schema.load(params.schema_path)
     with whole_folder(PREPARED) as folder, ThreadPoolExecutor(1) as other:
-        source = other.submit(_source, params, schema)  # hashes the file meanwhile
+        split = params.test_fraction, params.split_seed
+        source = other.submit(source_of, params.data, schema, *split)  # hashes the file meanwhile
         _refuse_an_empty_side(_prepare(params, schema, folder), params)
         write_json(folder / "source.json", asdict(source.result()))
-
-
-def _source(params: Params, schema: Schema) -> Source:
-    with params.data.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "md5").hexdigest()
-    split = split_name(params.test_fraction, params.split_seed, schema)
-    return Source(str(params.data), fingerprint, split)
 
 
 def _prepare(params: Params, schema: Schema, folder: Path) -> dict[SideName, int]:

@@ -1,7 +1,7 @@
 """What a run would cost, before it is made: both sides of it, from public numbers alone."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from stages.books.booking import budget_of
@@ -12,9 +12,9 @@ from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import Params, load_params, sweep
 from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon
-from stages.tabular.prepared import Prepared
+from stages.tabular.prepared import Prepared, Source
 from stages.tabular.schema import Schema
-from stages.tabular.split import split_name
+from stages.tabular.split import source_of
 from stages.training.setup import settle, training_spend
 from stages.versions import path_of
 
@@ -54,18 +54,18 @@ def prepared_for(params: Params) -> Prepared:
     Raises:
         UserError: it is not.
     """
-    prepared = Prepared.open()
-    source, schema = prepared.source, Schema.load(params.schema_path)
-    split = split_name(params.test_fraction, params.split_seed, schema)
-    with params.data.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "md5").hexdigest()
-    asked = (path_of(params.data), fingerprint, split, schema.to_json())
-    if asked != (path_of(source.data), source.fingerprint, source.split, prepared.schema_text):
+    prepared, schema = Prepared.open(), Schema.load(params.schema_path)
+    asked = source_of(params.data, schema, params.test_fraction, params.split_seed)
+    if (_told(asked), schema.to_json()) != (_told(prepared.source), prepared.schema_text):
         raise UserError(
             "data/prepared: another table, schema or split is prepared than params.yaml asks for, "
             "so that a run cannot be priced. Prepare it with: dvc repro preprocess"
         )
     return prepared
+
+
+def _told(source: Source) -> Source:
+    return replace(source, data=path_of(source.data))
 
 
 def testing_spend(params: Params, prepared: Prepared) -> Spend:
@@ -78,11 +78,13 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
 
     A run beyond the budget would be refused, and what follows goes on without it.
     """
-    prepared = [prepared_for(params) for params in runs]
-    source = prepared[0].source
+    # A sweep over other settings reads the table once.
+    tables = {(one.data, one.schema_path, one.test_fraction, one.split_seed): one for one in runs}
+    (*_, prepared) = [prepared_for(one) for one in tables.values()]
+    source = prepared.source
     spends = counting(same_people(open_ledger().entries(), (source.data, source.fingerprint)))
-    for params, table in zip(runs, prepared, strict=True):
-        budget, then = budget_of(params), [*spends, *spends_of(params, table)]
+    for params in runs:
+        budget, then = budget_of(params), [*spends, *spends_of(params, prepared)]
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
         yield Price(total_epsilon(then, params.target_delta), used if refused else None)

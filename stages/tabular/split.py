@@ -5,9 +5,11 @@ of the two sides compose in parallel (McSherry 2009, "Privacy Integrated Queries
 the same side, so no duplicate leaks from training into testing.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.tabular.fields import Id, ReadField
-from stages.tabular.prepared import Persons
+from stages.tabular.prepared import Persons, Source
 from stages.tabular.schema import Schema
 
 
@@ -60,6 +62,13 @@ def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
     )
     digest = blake2b(content.encode(), digest_size=8).hexdigest()
     return f"{test_fraction!r} by seed {split_seed} on columns {digest}"
+
+
+def source_of(data: Path, schema: Schema, test_fraction: float, split_seed: int) -> Source:
+    """Return which table is read, and how it is split; the file is read for its hash."""
+    with data.open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "md5").hexdigest()
+    return Source(str(data), fingerprint, split_name(test_fraction, split_seed, schema))
 
 
 def split_fields(schema: Schema) -> tuple[ReadField, ...]:
