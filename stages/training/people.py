@@ -5,7 +5,7 @@ So a person with many rows moves a sum no further than one with a single row doe
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -84,71 +84,77 @@ class Whose:
 ONE_ROW_EACH = Whose()
 
 
+class Several(NamedTuple):
+    """Where the rows of people are who may have several.
+
+    Attributes:
+        order: (rows,) the rows, person by person.
+        starts: (people + 1,) where in `order` each person's rows start.
+    """
+
+    order: Numbers
+    starts: Numbers
+
+    def sizes(self, people: Numbers) -> Numbers:
+        """Return how many rows each has."""
+        return self.starts[people + 1] - self.starts[people]
+
+
 @dataclass(frozen=True)
 class People:
     """The people of a training side, by their numbers, and their rows.
 
     Attributes:
         features, labels: of all rows, which may be memory-mapped.
-        order: (rows,) the rows, person by person; None where each person has one.
-        starts: (people + 1,) where in `order` each person's rows start.
+        several: whose these are; None where each person has one row, the one of their number.
     """
 
     features: Features
     labels: Labels
-    order: Numbers | None
-    starts: Numbers
+    several: Several | None = None
 
     @classmethod
     def of(cls, side: Side) -> Self:
         """Return the people of a side, numbered as they first appear."""
         features, labels = np.asarray(side.features), np.asarray(side.labels)
         if side.persons is None:
-            return cls(features, labels, None, np.arange(len(labels) + 1))
+            return cls(features, labels)
         rows, starts = by_person(side.persons)
         appeared = np.argsort(rows[starts])
         sizes = np.diff(starts, append=len(rows))[appeared]
         order = rows[_ranges(starts[appeared], sizes)]
-        return cls(features, labels, order, np.append(0, np.cumsum(sizes)))
+        return cls(features, labels, Several(order, np.append(0, np.cumsum(sizes))))
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.labels) if self.several is None else len(self.several.starts) - 1
 
     def part(self, some: slice) -> Self:
         """Return some of the people."""
-        if self.order is None:
-            return replace(
-                self,
-                features=self.features[some],
-                labels=self.labels[some],
-                starts=self.starts[: some.stop - some.start + 1],
-            )
-        return replace(self, starts=self.starts[some.start : some.stop + 1])
+        if self.several is None:
+            return replace(self, features=self.features[some], labels=self.labels[some])
+        starts = self.several.starts[some.start : some.stop + 1]
+        return replace(self, several=self.several._replace(starts=starts))
 
     def chunks(self, people: Numbers) -> list[Numbers]:
         """Return people in parts of about `CHUNK_ROWS` rows, at least one, which may be empty.
 
         Those with few rows come first.
         """
-        if self.order is not None:
-            sizes = self._sizes(people)
-            by_size = np.argsort(sizes, kind="stable")
-            people, ends = people[by_size], np.cumsum(sizes[by_size])
-        else:
-            ends = np.arange(1, len(people) + 1)
-        rows = int(ends[-1]) if len(ends) else 0
-        return np.split(people, np.searchsorted(ends, range(CHUNK_ROWS, rows, CHUNK_ROWS), "right"))
+        if self.several is None:
+            return np.split(people, range(CHUNK_ROWS, len(people), CHUNK_ROWS))
+        sizes = self.several.sizes(people)
+        by_size = np.argsort(sizes, kind="stable")
+        ends = np.cumsum(sizes[by_size])
+        cuts = range(CHUNK_ROWS, int(sizes.sum()), CHUNK_ROWS)
+        return np.split(people[by_size], np.searchsorted(ends, cuts, "right"))
 
     def rows(self, people: Numbers) -> tuple[Features, Labels, Whose]:
         """Return features and labels of people as in a chunk, and whose they are."""
-        if self.order is None:
+        if self.several is None:
             return self.features[people], self.labels[people], ONE_ROW_EACH
-        sizes = self._sizes(people)
-        rows = self.order[_ranges(self.starts[people], sizes)]
+        sizes = self.several.sizes(people)
+        rows = self.several.order[_ranges(self.several.starts[people], sizes)]
         return self.features[rows], self.labels[rows], Whose.of(sizes)
-
-    def _sizes(self, people: Numbers) -> Numbers:
-        return self.starts[people + 1] - self.starts[people]
 
 
 def _ranges(starts: Numbers, sizes: Numbers) -> Numbers:
