@@ -969,18 +969,6 @@ def test_initial_weights_that_know_the_rows_are_caught_without_a_row(tmp_path, m
     assert "the initial weights moved" in all_breaches(*replayed(tmp_path))
 
 
-@plants("row count in the plan")
-def test_a_plan_that_knows_the_row_count_is_caught_without_a_row(tmp_path, monkeypatch):
-    settled = setup.settle
-    monkeypatch.setattr(
-        setup,
-        "settle",
-        lambda params, table, _, *past: settled(params, table, len(table.train.labels), *past),
-    )
-    few_steps = {"batch_size": 20, "epochs": 0.5}
-    assert "the plan moved" in all_breaches(*replayed(tmp_path, **few_steps))
-
-
 @plants("a loss without bound in the curve")
 def test_a_loss_without_bound_is_caught_without_its_row(tmp_path, monkeypatch):
     # The scale stays, the clipping goes: one confident mistake moves the sum by more than a half.
@@ -1067,8 +1055,10 @@ def test_rows_that_are_summed_are_caught_without_a_person(tmp_path, monkeypatch)
     } <= all_breaches(*replayed_people(tmp_path))
 
 
+@plants("row count in the plan")
 @plants("rows counted in the plan")
-def test_a_plan_that_counts_rows_is_caught_without_a_person(tmp_path, monkeypatch):
+@pytest.mark.parametrize("replays", [replayed, replayed_people])
+def test_a_plan_that_counts_rows_is_caught_without_a_row_or_person(tmp_path, monkeypatch, replays):
     settled = setup.settle
     monkeypatch.setattr(
         setup,
@@ -1076,7 +1066,7 @@ def test_a_plan_that_counts_rows_is_caught_without_a_person(tmp_path, monkeypatc
         lambda params, table, _, *past: settled(params, table, len(table.train.labels), *past),
     )
     few_steps = {"batch_size": 20, "epochs": 0.5}
-    assert "the plan moved" in all_breaches(*replayed_people(tmp_path, **few_steps))
+    assert "the plan moved" in all_breaches(*replays(tmp_path, **few_steps))
 
 
 # --- preprocessing -------------------------------------------------------------------------------
