@@ -22,7 +22,6 @@ class Booking:
         spend: what was reserved.
         budget: the cap it was held against.
         ledger, run: where it is entered and as what; None for a simulation, never released.
-        past: ids of the runs that this one builds on.
         is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
         is_settled: whether it was settled when it was taken up.
     """
@@ -31,7 +30,6 @@ class Booking:
     budget: Budget | None
     ledger: Ledger | None
     run: str | None
-    past: tuple[str | None, ...] = ()
     is_trial: bool = False
     is_settled: bool = False
 
@@ -42,7 +40,7 @@ class Booking:
 
     def total(self, delta: float) -> float | None:
         """Return ε at δ of everything about these people by now; None for a simulation."""
-        return None if self.ledger is None else self.ledger.total(self.spend, self.past, delta)
+        return None if self.ledger is None else self.ledger.total(self.spend, delta)
 
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""
@@ -89,7 +87,7 @@ class Booking:
         """Return the line with which a run ends."""
         if self.ledger is None:
             return "privacy ledger: a simulation is not entered; do not publish it"
-        return self.ledger.summary(self.spend, self.budget, self.past)
+        return self.ledger.summary(self.spend, self.budget)
 
 
 def budget_of(params: Params) -> Budget | None:
@@ -133,8 +131,8 @@ def book(
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
     if after is not None:
         ledger.require(after)
-    before = tuple(record.run for record in past)
     if of is not None and (run := ledger.take_up(of, spend)):
-        return Booking(spend, budget, ledger, run, before, is_settled=True)
+        return Booking(spend, budget, ledger, run, is_settled=True)
+    before = [record.run for record in past if record.run is not None]
     run = ledger.reserve(spend, budget, of=of, then=then if budget else None, past=before)
-    return Booking(spend, budget, ledger, run, before)
+    return Booking(spend, budget, ledger, run)

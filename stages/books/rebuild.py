@@ -61,34 +61,52 @@ def rebuild(ledger: Ledger) -> int:
     not, is asked last, and counts as about rows that no other run has read.
     """
     known = {entry.run for entry in ledger.entries()}
-    missing: dict[str, tuple[str, Spend]] = {}
-    apart: set[tuple[str, str]] = set()
-    for commit, run, spend, others in _on_record(known):
+    missing: dict[str, Found] = {}
+    for run, found in _on_record(known):
         had = missing.get(run)
-        if had is None or (had[1].split == UNKNOWN and spend.split != UNKNOWN):
-            missing[run] = (commit, spend)
-        apart |= {(run, other) for other in others}
-    for run, other in apart:
-        # Who made both knew that they read different tables, whatever a lock says by now.
-        if run in missing and other in missing and _same_deal(missing[run][1], missing[other][1]):
-            commit, spend = missing[other]
-            table = _nowhere(other)
-            missing[other] = (
-                commit,
-                replace(spend, data=table.data, fingerprint=table.fingerprint, split=table.split),
-            )
-    return sum(ledger.enter_past(spend, run, commit) for run, (commit, spend) in missing.items())
+        if had is None or (had.spend.split == UNKNOWN and found.spend.split != UNKNOWN):
+            missing[run] = found
+    for run, found in [*missing.items()]:
+        for other in found.apart & {*missing}:
+            # Who made both knew that they read different tables, whatever a lock says by now.
+            if _same_deal(missing[run].spend, missing[other].spend):
+                missing[other] = missing[other].read_nobody_knows_what(other)
+    return sum(
+        ledger.enter_past(found.spend, run, found.commit, found.past)
+        for run, found in missing.items()
+    )
+
+
+class Found(NamedTuple):
+    """A release on record.
+
+    Attributes:
+        commit: where.
+        spend: what was released.
+        past: ids of the runs that it is told to be made from.
+        apart: of these, what is told to have read another table or split.
+    """
+
+    commit: str
+    spend: Spend
+    past: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
+
+    def read_nobody_knows_what(self, run: str) -> "Found":
+        """Return the same where it cannot be told what was read."""
+        table = _nowhere(run)
+        spend = replace(
+            self.spend, data=table.data, fingerprint=table.fingerprint, split=table.split
+        )
+        return self._replace(spend=spend)
 
 
 def _same_deal(one: Spend, other: Spend) -> bool:
     return (one.fingerprint, one.split) == (other.fingerprint, other.split)
 
 
-def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend, list[str]]]:
-    """Yield every release on record that is not `known`: commit, run, spend, and others' runs.
-
-    Of these it is said that they read another table or split.
-    """
+def _on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
+    """Yield every release on record that is not `known`, by its run."""
     trials: dict[str | None, Any] = {}
     commits = (*commits_with(*STAGES), WORKSPACE)
     places = [(commit, path) for commit in commits for path in STAGES]
@@ -115,12 +133,13 @@ def _on_record(known: Container[str | None]) -> Iterator[tuple[str, str, Spend, 
                 )
                 first = trials.setdefault(one.run, trial.get("tuning_trial"))
                 again = "" if trial.get("tuning_trial") == first else f", {trial['tuning_trial']}"
-                of = deals.get(str(one.run))
-                apart = [run for run, deal in deals.items() if of is not None and deal != of]
-                yield commit, f"{one.run}{again}", _spend(one, table), apart
+                own_deal = deals.get(str(one.run))
+                past = frozenset({*deals} - {str(one.run)}) if own_deal else frozenset()
+                apart = frozenset(other for other in past if deals[other] != own_deal)
+                yield f"{one.run}{again}", Found(commit, _spend(one, table), past, apart)
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
-                yield commit, str(one.run), _spend(one, NOWHERE), []
+                yield str(one.run), Found(commit, _spend(one, NOWHERE))
 
 
 def _table_at(commit: str, path: str, metrics: str) -> Table:

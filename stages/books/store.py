@@ -54,6 +54,19 @@ CREATE TRIGGER no_delete BEFORE DELETE ON entries
 BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
 """
 
+# What runs are made from: tables that were read for one model may be about the same people. Made
+# where it is first needed, as ledgers of earlier versions have none.
+BUILT_ON = (
+    """
+    CREATE TABLE IF NOT EXISTS built_on (run TEXT NOT NULL, past TEXT NOT NULL,
+    PRIMARY KEY (run, past)) STRICT
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS stay_built BEFORE DELETE ON built_on
+    BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END
+    """,
+)
+
 
 class Budget(NamedTuple):
     """A cap on ε of everything about the same people, at a δ that is fixed with it."""
@@ -75,6 +88,7 @@ class Entry:
         struck: why it does not count, or None if it does.
         revision: commit on which the run was started.
         experiment: DVC's name for it, or None.
+        past: ids of the runs that it builds on.
     """
 
     number: int
@@ -85,6 +99,7 @@ class Entry:
     struck: str | None
     revision: str | None
     experiment: str | None
+    past: frozenset[str] = frozenset()
 
 
 class Ledger:
@@ -101,7 +116,7 @@ class Ledger:
         budget: Budget | None,
         of: str | None = None,
         then: Spend | None = None,
-        past: Collection[str | None] = (),
+        past: Collection[str] = (),
     ) -> str:
         """Enter a spend before it happens, and return the id of its run.
 
@@ -122,7 +137,7 @@ class Ledger:
         return run
 
     def reserve_all(
-        self, spends: Mapping[str, Spend], budget: Budget | None, past: Collection[str | None] = ()
+        self, spends: Mapping[str, Spend], budget: Budget | None, past: Collection[str] = ()
     ) -> None:
         """Enter spends about the same people by the ids of their runs: all or none.
 
@@ -134,7 +149,7 @@ class Ledger:
                 (first, *_) = new = [*spends.values()]
                 _refuse_beyond(budget, _people(connection, first, past), new)
             for run, spend in spends.items():
-                append_reservation(connection, spend, run, *current_run())
+                append_reservation(connection, spend, run, *current_run(), past)
 
     def take_up(self, run: str, spend: Spend) -> str | None:
         """Begin the part of `run` that was reserved with it for `spend`, and return its id.
@@ -150,12 +165,12 @@ class Ledger:
                     return entry.run
         return None
 
-    def enter_past(self, spend: Spend, run: str, revision: str) -> bool:
+    def enter_past(self, spend: Spend, run: str, revision: str, past: Collection[str] = ()) -> bool:
         """Enter a spend that happened long ago; return whether it was missing."""
         with self.writing() as connection:
             if run in {entry.run for entry in entries_in(connection)}:
                 return False
-            append_reservation(connection, spend, run, revision, None)
+            append_reservation(connection, spend, run, revision, None, past)
             append_settlement(connection, run, spend.events)
         return True
 
@@ -211,27 +226,17 @@ class Ledger:
                 "the metrics of any commit or experiment. Continue from another run."
             )
 
-    def total(
-        self, spend: Spend, past: Collection[str | None] = (), delta: float | None = None
-    ) -> float:
-        """Return ε of everything released so far about the people of `spend`, at its δ.
+    def total(self, spend: Spend, delta: float | None = None) -> float:
+        """Return ε of all released so far about the people of `spend`, at its δ or another."""
+        return total_epsilon(self._spends(spend), delta or spend.delta)
 
-        Args:
-            spend: who they are.
-            past: ids of runs whose people they may be as well, as what is told is made from these.
-            delta: another δ.
-        """
-        return total_epsilon(self._spends(spend, past), delta or spend.delta)
-
-    def used(self, spend: Spend, budget: Budget, past: Collection[str | None] = ()) -> float:
+    def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""
-        return budgeted_epsilon(self._spends(spend, past), budget.delta)
+        return budgeted_epsilon(self._spends(spend), budget.delta)
 
-    def summary(
-        self, spend: Spend, budget: Budget | None, past: Collection[str | None] = ()
-    ) -> str:
+    def summary(self, spend: Spend, budget: Budget | None) -> str:
         """Return one line that says what the people of `spend` have had released about them."""
-        spends = self._spends(spend, past)
+        spends = self._spends(spend)
         total = total_epsilon(spends, spend.delta)
         cap = "no privacy_budget is set"
         if budget is not None:
@@ -242,9 +247,9 @@ class Ledger:
             f"(entries: {len(spends)}); {cap}"
         )
 
-    def _spends(self, spend: Spend, past: Collection[str | None]) -> list[Spend]:
+    def _spends(self, spend: Spend) -> list[Spend]:
         with self._connected() as connection:
-            return _people(connection, spend, past)
+            return _people(connection, spend)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -320,7 +325,14 @@ def append_reservation(
     run: str,
     revision: str | None,
     experiment: str | None,
+    past: Collection[str] = (),
 ) -> None:
+    if past:
+        for statement in BUILT_ON:
+            connection.execute(statement)
+        connection.executemany(
+            "INSERT OR IGNORE INTO built_on VALUES (?, ?)", [(run, one) for one in past]
+        )
     append(
         connection,
         kind="reserve",
@@ -341,6 +353,7 @@ def entries_in(connection: sqlite3.Connection) -> list[Entry]:
     rows = connection.execute("SELECT * FROM entries ORDER BY number").fetchall()
     settled = {row["run"]: row for row in rows if row["kind"] == "settle"}
     struck = {row["run"]: row["reason"] for row in rows if row["kind"] == "strike"}
+    past = _built_on(connection)
     return [
         Entry(
             number=row["number"],
@@ -351,10 +364,20 @@ def entries_in(connection: sqlite3.Connection) -> list[Entry]:
             struck=struck.get(row["run"]),
             revision=row["revision"],
             experiment=row["experiment"],
+            past=past.get(row["run"], frozenset()),
         )
         for row in rows
         if row["kind"] == "reserve"
     ]
+
+
+def _built_on(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    """Return the runs that each run builds on."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'built_on'").fetchone()
+    found: dict[str, set[str]] = {}
+    for row in connection.execute("SELECT * FROM built_on") if there else ():
+        found.setdefault(row["run"], set()).add(row["past"])
+    return {run: frozenset(past) for run, past in found.items()}
 
 
 def spend_of(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
@@ -374,8 +397,9 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
     """Return the entries about the people of tables, however their files were renamed or edited.
 
     A table under the same path is about the same people even if its content changed, and so is the
-    same content under another path; both hold again for what is found that way. What read a table
-    that is not known any more may be about anybody.
+    same content under another path, and what was made from runs on several tables is about the
+    people of each; all hold again for what is found that way. What read a table that is not known
+    any more may be about anybody.
 
     Args:
         entries: of which some are returned.
@@ -385,24 +409,32 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
     names = {one: path_of(one) for one in all_names}
     paths = {UNKNOWN, *(names[data] for data, _ in tables)}
     contents = {fingerprint for _, fingerprint in tables}
+    runs: set[str] = set()
     joined: list[Entry] = []
     while True:
         found = len(joined)
         joined = [
             entry
             for entry in entries
-            if names[entry.spend.data] in paths or entry.spend.fingerprint in contents
+            if names[entry.spend.data] in paths
+            or entry.spend.fingerprint in contents
+            or entry.run in runs
+            or not runs.isdisjoint(entry.past)
         ]
         if len(joined) == found:
             return joined
         paths |= {names[entry.spend.data] for entry in joined}
         contents |= {entry.spend.fingerprint for entry in joined}
+        runs |= {run for entry in joined for run in (entry.run, *entry.past)}
 
 
 def _people(
-    connection: sqlite3.Connection, spend: Spend, past: Collection[str | None]
+    connection: sqlite3.Connection, spend: Spend, past: Collection[str] = ()
 ) -> list[Spend]:
-    """Return what counts of the spends about the same people as `spend`, or as runs before it."""
+    """Return what counts of the spends about the same people as `spend`.
+
+    `past` has the runs that it builds on, as long as it is not entered itself.
+    """
     entries = entries_in(connection)
     about = [spend, *(entry.spend for entry in entries if entry.run in past)]
     people = same_people(entries, *((one.data, one.fingerprint) for one in about))

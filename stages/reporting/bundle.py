@@ -89,11 +89,10 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float:
         raise _refusal(SHALLOW)
     ledger = open_ledger()
     own, *_ = _own_entries(run, ledger.entries())
-    past = [record.run for record in run.releases]
-    for one in past:
-        ledger.require(str(one))
-    total = ledger.total(own.spend, past, run.train.delta)
-    used = 0.0 if budget is None else ledger.used(own.spend, budget, past)
+    for record in run.releases:
+        ledger.require(str(record.run))
+    total = ledger.total(own.spend, run.train.delta)
+    used = 0.0 if budget is None else ledger.used(own.spend, budget)
     if budget is not None and used > budget.epsilon:
         raise _refusal(
             f"ε of all runs on this table is {used:.3f}, above `privacy_budget` "

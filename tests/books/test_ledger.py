@@ -57,10 +57,20 @@ def test_what_is_made_from_runs_on_other_tables_is_about_their_people_too(ledger
     first = ledger.reserve(TRAIN, None)
     others = replace(TRAIN, data="others.csv", fingerprint="xyz")
     ledger.reserve(others, None, past=[first])
-    assert ledger.total(others) == total_epsilon([others], DELTA)
     together = total_epsilon([TRAIN, others], DELTA)
-    assert ledger.total(others, [first]) == together > 1.2 * ledger.total(others)
-    assert f"ε = {together:.3f}" in ledger.summary(others, None, [first])
+    assert ledger.total(others) == ledger.total(TRAIN) == together
+    assert together > 1.2 * total_epsilon([others], DELTA)
+    assert f"ε = {together:.3f}" in ledger.summary(others, None)
+    # And so is every later run on either.
+    ledger.reserve(others, None)
+    assert ledger.total(TRAIN) == total_epsilon([TRAIN, others, others], DELTA)
+
+
+def test_without_a_model_of_both_tables_are_apart(ledger):
+    others = replace(TRAIN, data="others.csv", fingerprint="xyz")
+    for spend in (TRAIN, others):
+        ledger.reserve(spend, None)
+    assert ledger.total(others) == total_epsilon([others], DELTA)
 
 
 def test_the_budget_covers_the_people_of_runs_that_are_built_on(ledger):

@@ -283,6 +283,24 @@ def test_runs_that_say_that_they_read_different_tables_are_believed(repository, 
     assert (total > 1.2 * alone) == (not same)
 
 
+def test_tables_of_one_model_are_of_the_same_people_in_a_new_ledger_too(repository, monkeypatch):
+    spend = SPEND | {"deal": 1}
+    repository.made(
+        "continued",
+        data="renamed.csv",
+        md5="edited",
+        prepared="p2",
+        releases=[
+            {"run": "first", "spend": spend},
+            {"run": "continued", "spend": spend | {"deal": 2}},
+        ],
+    )
+    commit_all(repository, "continued")
+    repository.made("later", data="renamed.csv", md5="edited", prepared="p2")
+    spends = repository.ledger(monkeypatch)
+    assert Ledger().total(spends["later"]) == total_epsilon([*spends.values()], 1e-5)
+
+
 def test_a_newer_versions_runs_are_not_passed_over(repository, monkeypatch):
     newer = {"ledger": [{"run": "x", "spend": SPEND, "of tomorrow": 1}]}
     repository.write("metrics/train.json", json.dumps(newer))
