@@ -137,10 +137,12 @@ def test_a_simulation_is_no_parent(fresh, refusal):
     assert "was a simulation" in refusal(continue_from="simulated")
 
 
-def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh):
+@pytest.mark.parametrize("name", ["sample_medical_data.csv", "renamed.csv"])
+def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh, name):
     table = fresh.folder / "data/sample_medical_data.csv"
-    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
-    continue_to(fresh, 2, "first")
+    rows = table.read_text().splitlines()[:-1]
+    (fresh.folder / f"data/{name}").write_text("\n".join(rows) + "\n")
+    continue_to(fresh, 2, "first", f"-S=data=data/{name}")
     metrics = told(fresh, "train")
     assert metrics["parent"]["data_changed"] is True
     # An edited row may have been in training before and be in testing now: both count for it.
@@ -154,6 +156,10 @@ def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh):
     entries = Ledger(fresh.folder / "privacy-ledger.sqlite").entries()
     contents = {entry.spend.fingerprint for entry in entries}
     assert len(contents) == 2
+    # By path, by content or, where both are new, because one model read both tables.
+    trained = next(entry for entry in entries if entry.run == metrics["ledger"][0]["run"])
+    assert {one["run"] for one in metrics["releases"]} == {trained.run} | trained.past
+    assert len(trained.past) == 1
     total = total_epsilon([entry.spend for entry in entries], 1e-5)
     assert f"ε = {total:.3f}" in Ledger(fresh.folder / "privacy-ledger.sqlite").summary(
         entries[-1].spend, None

@@ -129,7 +129,7 @@ class World:
         choice, plan = settle(params, table, params.train_size, past)
         spend = training_spend(plan, params, table, past.events)
         then = pricing.testing_spend(params, table)
-        booking = book(spend, params, after=past.run, then=then)
+        booking = book(spend, params, after=past.run, then=then, past=past.releases)
         booking.settle([plan.planned])
         spent = accounting.account(
             [*past.events, plan.planned], plan.delta, params.target_epsilon, planned=not past.events
