@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -105,20 +105,30 @@ def remove_experiments(pattern: str) -> None:
 # In place of a commit's id: the files as they are now.
 WORKSPACE = "workspace"
 
+# The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
+# it was before it was moved there is spelt from the repository's root, as `before/`.
+HERE = "./"
 
-def file_at(commit: str, path: str) -> str | None:
+
+class Place(NamedTuple):
+    """Where a version of the project is: at a commit or in the workspace, in a folder."""
+
+    commit: str
+    folder: str = HERE
+
+
+def file_at(commit: str, path: str, folder: str = HERE) -> str | None:
     """Return a file's text as it is at `commit` or in the workspace, or None where it has none."""
-    return files_at([(commit, path)])[0]
+    return files_at([(Place(commit, folder), path)])[0]
 
 
-def files_at(places: Sequence[tuple[str, str]]) -> list[str | None]:
-    """Return the text of many files, each at its commit and path, by one call of Git."""
-    # `./`, since the project may be in a folder of Git's repository.
-    asked = "".join(f"{commit}:./{path}\n" for commit, path in places)
-    told = io.BytesIO(_history("cat-file", "--batch", given=asked.encode()))
+def files_at(asked: Sequence[tuple[Place, str]]) -> list[str | None]:
+    """Return the text of many files, each by its place and path, by one call of Git."""
+    names = "".join(f"{place.commit}:{place.folder}{path}\n" for place, path in asked)
+    told = io.BytesIO(_history("cat-file", "--batch", given=names.encode()))
     return [
-        _workspace_text(path) if commit == WORKSPACE else text
-        for (commit, path), text in zip(places, _texts(told, len(places)), strict=True)
+        _workspace_text(path) if place.commit == WORKSPACE else text
+        for (place, path), text in zip(asked, _texts(told, len(asked)), strict=True)
     ]
 
 
@@ -140,14 +150,35 @@ def _texts(told: io.BytesIO, count: int) -> Iterator[str | None]:
             yield None
 
 
-def commits_with(*paths: str) -> list[str]:
-    """Return the commits, those of experiments included, that changed one of `paths`; oldest first.
+def places_with(*paths: str) -> list[Place]:
+    """Return where commits, those of experiments included, changed one of `paths`; oldest first.
 
     In full history: by default Git leaves out what it takes for the same on both sides of a merge.
-    And with those that no branch has any more, since they were amended, stashed or rebased.
+    With those that no branch has any more, since they were amended, stashed or rebased. And in
+    every folder, as the project may have been moved.
     """
+    anywhere = [f":(top,glob)**/{path}" for path in paths]
     where = ("--all", "--reflog", "--full-history", "--topo-order", "--reverse")
-    return _history("rev-list", *where, "--", *paths).decode().split()
+    commits = _history("rev-list", *where, "--", *anywhere)
+    how = ("--stdin", "--root", "-m", "-r", "--no-renames", "--name-only", "-z")
+    told = _history("diff-tree", *how, "--", *anywhere, given=commits).decode()
+    here = _git("rev-parse", "--show-prefix").strip()
+    commit, places = "", []
+    for line in told.split("\0"):  # a commit, then what it changed
+        path = next((path for path in paths if line.endswith(path)), None)
+        if path is None:
+            commit = line
+        else:
+            folder = line.removesuffix(path)
+            places.append(Place(commit, HERE if folder == here else folder))
+    return [*dict.fromkeys(places)]
+
+
+def neighbour(folder: str) -> Path | None:
+    """Return where another project of Git's repository is, or None if it is none, or is no more."""
+    root = repository() / _git("rev-parse", "--show-cdup").strip()
+    there = (root / folder).resolve()
+    return there if folder != HERE and (there / "dvc.lock").exists() else None
 
 
 def is_shallow() -> bool:
@@ -205,14 +236,14 @@ def _parts(cache: Path, digest: str) -> Iterator[Path]:
     yield place
 
 
-def locked(commit: str) -> dict[str, Any]:
+def locked(commit: str, folder: str = HERE) -> dict[str, Any]:
     """Return what `dvc.lock` at `commit` says of each stage.
 
     Raises:
         UserError: it is no YAML, such as in the middle of a merge.
     """
     try:
-        lock = yaml.safe_load(file_at(commit, "dvc.lock") or "{}") or {}
+        lock = yaml.safe_load(file_at(commit, "dvc.lock", folder) or "{}") or {}
     except yaml.YAMLError:
         raise UserError(
             "dvc.lock: expected YAML, but it cannot be read. If a merge left both versions in it, "

@@ -149,6 +149,22 @@ def test_an_interrupted_tuning_leaves_no_trial_and_no_room_for_one(
         begin_trial(ledger, f"{tuning_of(made[0])}-again", TRIAL)
 
 
+def test_a_tuning_of_which_no_trial_began_costs_nothing(monkeypatch, repository, ledger):
+    # As where DVC's copy of the repository, in which trials run, has no table.
+    monkeypatch.setattr(Prepared, "open", lambda: SAMPLE_TABLE)
+    monkeypatch.setattr(trials, "open_ledger", lambda: ledger)
+    monkeypatch.setattr(trials, "forget_outputs", lambda *_, **__: None)  # the run of DVC has them
+
+    def fail(*_):
+        raise UserError("no table")
+
+    monkeypatch.setattr(trials, "_run_trial", fail)
+    grid, params = [{"momentum": 0.5}], load_params(ROOT / "params.yaml")
+    with pytest.raises(UserError, match="no table"):
+        trials.run_trials(grid, 5.0, params, [*TUNING.values()])
+    assert [entry.struck for entry in ledger.entries()] == ["no trial began"] * 2
+
+
 def test_a_tuning_beyond_the_budget_reserves_neither_side(ledger):
     enough_for_training = Budget(BEST.epsilon + 0.1, TRIAL.delta)
     costly: dict[Side, Spend] = {

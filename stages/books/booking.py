@@ -39,8 +39,13 @@ class Booking:
             self.ledger.settle(self.run, events)
 
     def total(self, delta: float) -> float | None:
-        """Return ε at δ of everything about these people by now; None for a simulation."""
-        return None if self.ledger is None else self.ledger.total(self.spend, delta)
+        """Return ε at δ of everything about these people by now.
+
+        None for a simulation, and where a shallow clone hides what was before.
+        """
+        if self.ledger is None or is_shallow():
+            return None
+        return self.ledger.total(self.spend, delta)
 
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""

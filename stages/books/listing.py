@@ -13,7 +13,7 @@ from stages.params import Params
 from stages.privacy.events import to_json
 from stages.privacy.history import Side, Spend, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
-from stages.versions import path_of
+from stages.versions import is_shallow, path_of
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -46,7 +46,8 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     sides = ", ".join(
         f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
     )
-    yield f"total {total_epsilon(spends, delta):.3f} ({sides})"
+    is_all = "at least " if is_shallow() else ""
+    yield f"total {is_all}{total_epsilon(spends, delta):.3f} ({sides})"
     if _is_public(people, params):
         yield "This table is declared public: these figures demonstrate and protect nobody."
 

@@ -18,7 +18,16 @@ from stages.privacy.events import from_json
 from stages.privacy.history import Spend
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import WORKSPACE, commits_with, file_at, files_at, is_shallow, locked
+from stages.versions import (
+    WORKSPACE,
+    Place,
+    file_at,
+    files_at,
+    is_shallow,
+    locked,
+    neighbour,
+    places_with,
+)
 
 # The metrics that tell of releases, and the stages that write them.
 STAGES = {"metrics/train.json": "train", "metrics/evaluate.json": "evaluate"}
@@ -108,9 +117,9 @@ def _same_deal(one: Spend, other: Spend) -> bool:
 def _on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
     """Yield every release on record that is not `known`, by its run."""
     trials: dict[str | None, Any] = {}
-    commits = (*commits_with(*STAGES), WORKSPACE)
-    places = [(commit, path) for commit in commits for path in STAGES]
-    for (commit, path), text in zip(places, files_at(places), strict=True):
+    places = (*places_with(*STAGES), Place(WORKSPACE))
+    files = [(place, path) for place in places for path in STAGES]
+    for (place, path), text in zip(files, files_at(files), strict=True):
         try:
             metrics = json.loads(text or "{}")
             own, others = records_in(metrics), releases_in(metrics)
@@ -118,38 +127,37 @@ def _on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
             if not looks_like_records(metrics):
                 continue
             raise UserError(
-                f"{path} of {commit[:12]} tells of runs in a way that this version does not know, "
-                "so ε of all runs is not known. It was written by a newer version: update to that."
+                f"{path} of {place.commit[:12]} tells of runs in a way that this version does not "
+                "know, so ε of all runs is not known. It was written by a newer version: update to "
+                "that."
             ) from None
         except ValueError:  # no metrics file
             continue
         deals = {str(one.run): one.spend.deal for one in others}
         if missing := [one for one in own if one.run is not None and one.run not in known]:
-            table = _table_at(commit, path, text or "")
+            table = _table_at(place, path, text or "")
+            ran = locked(*place).get(STAGES[path], {}).get("params", {}).get("params.yaml", {})
+            trial = ran.get("tuning_trial")
             for one in missing:
                 # Of a tuning one trial is left. Where more are, each has been shown.
-                trial = (
-                    locked(commit).get(STAGES[path], {}).get("params", {}).get("params.yaml", {})
-                )
-                first = trials.setdefault(one.run, trial.get("tuning_trial"))
-                again = "" if trial.get("tuning_trial") == first else f", {trial['tuning_trial']}"
+                again = "" if trial == trials.setdefault(one.run, trial) else f", {trial}"
                 own_deal = deals.get(str(one.run))
                 past = frozenset({*deals} - {str(one.run)}) if own_deal else frozenset()
                 apart = frozenset(other for other in past if deals[other] != own_deal)
-                yield f"{one.run}{again}", Found(commit, _spend(one, table), past, apart)
+                yield f"{one.run}{again}", Found(place.commit, _spend(one, table), past, apart)
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
-                yield str(one.run), Found(commit, _spend(one, NOWHERE))
+                yield str(one.run), Found(place.commit, _spend(one, NOWHERE))
 
 
-def _table_at(commit: str, path: str, metrics: str) -> Table:
+def _table_at(place: Place, path: str, metrics: str) -> Table:
     """Return whose rows the run with these metrics read, by what its stage consumed.
 
     Not by params.yaml, which may have been changed since the run. Where dvc.lock is of other
     metrics, or the table was prepared anew or the schema edited after the run, nobody can tell any
     more.
     """
-    stages = locked(commit)
+    stages = locked(*place)
     preprocess, stage = stages.get("preprocess", {}), stages.get(STAGES[path], {})
     params = preprocess.get("params", {}).get("params.yaml", {})
     if _hashes(stage, "outs").get(path) != _md5(metrics) or "data" not in params:
@@ -157,7 +165,8 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     consumed = _hashes(stage, "deps").get("data/prepared")
     if consumed is None or _hashes(preprocess, "outs").get("data/prepared") != consumed:
         return NOWHERE
-    read, schema = _hashes(preprocess, "deps"), file_at(commit, str(params.get("schema")))
+    read = _hashes(preprocess, "deps")
+    schema = file_at(place.commit, str(params.get("schema")), place.folder)
     if schema is None or read.get(_plain(params["schema"])) != _md5(schema):
         return NOWHERE
     split = split_name(
@@ -167,7 +176,11 @@ def _table_at(commit: str, path: str, metrics: str) -> Table:
     schema_path, data = _plain(params["schema"]), _plain(params["data"])
     tables = [path for path in read if path != schema_path and not path.startswith("stages/")]
     name = data if data in read else next(iter(tables), data)
-    return Table(name, read.get(name, f"{UNKNOWN}, of {_md5(metrics)}"), split)
+    fingerprint = read.get(name, f"{UNKNOWN}, of {_md5(metrics)}")
+    # Another project's table of the same name is another table. A project that was moved took it
+    # along.
+    other = neighbour(place.folder)
+    return Table(str(other / name) if other else name, fingerprint, split)
 
 
 def _hashes(stage: dict[str, Any], kind: str) -> dict[str, str]:

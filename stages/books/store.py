@@ -20,7 +20,7 @@ from typing import NamedTuple
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, total_epsilon
-from stages.versions import current_run, home, path_of
+from stages.versions import current_run, home, is_shallow, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -242,9 +242,10 @@ class Ledger:
         if budget is not None:
             used = budgeted_epsilon(spends, budget.delta)
             cap = f"{used:.3f} of privacy_budget {budget.epsilon:g} is used"
+        sign = "≥" if is_shallow() else "="
         return (
-            f"privacy ledger: ε = {total:.3f} at δ = {spend.delta:g} spent on these people so far "
-            f"(entries: {len(spends)}); {cap}"
+            f"privacy ledger: ε {sign} {total:.3f} at δ = {spend.delta:g} spent on these people so "
+            f"far (entries: {len(spends)}); {cap}"
         )
 
     def _spends(self, spend: Spend) -> list[Spend]:

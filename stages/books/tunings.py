@@ -58,9 +58,13 @@ def opened(
 
     def close() -> None:
         with ledger.writing() as connection:
+            began = _take_notes(connection, tuning)
             for side, spend in spends.items():
-                append_settlement(connection, run_of(tuning, side), spend.events)
-            _take_notes(connection, tuning)
+                run = run_of(tuning, side)
+                if began:
+                    append_settlement(connection, run, spend.events)
+                else:  # as where DVC's copy has no table
+                    append(connection, kind="strike", run=run, reason="no trial began")
 
     with _life_of(ledger, tuning) as life:
         ledger.reserve_all({run_of(tuning, side): one for side, one in spends.items()}, budget)

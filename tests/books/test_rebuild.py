@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stages.books.booking import Booking
 from stages.books.rebuild import open_ledger
 from stages.books.store import UNKNOWN, Entry, Ledger, same_people
 from stages.errors import UserError
@@ -121,9 +122,15 @@ def test_a_shallow_clone_says_that_it_cannot_know(repository, tmp_path, monkeypa
     source = f"file://{repository.folder}"
     repository.run("git", "clone", "--quiet", "--depth=1", source, str(tmp_path / "shallow"))
     clone = Repository(tmp_path / "shallow")
-    assert set(clone.ledger(monkeypatch)) == {"second"}
+    spends = clone.ledger(monkeypatch)
+    assert set(spends) == {"second"}
     assert "git fetch --unshallow" in capsys.readouterr().err
+    booking = Booking(spends["second"], None, Ledger(), "second")
+    assert booking.total(1e-5) is None
+    assert "ε ≥ " in booking.summary()
     clone.run("git", "fetch", "--quiet", "--unshallow")
+    assert booking.total(1e-5) is not None
+    assert "ε = " in booking.summary()
     assert set(clone.ledger(monkeypatch)) == {"first", "second"}
 
 
@@ -333,6 +340,47 @@ def test_a_project_in_a_folder_of_a_repository_knows_its_runs(repository, monkey
     commit_all(outer, "inside")
     inner.made("later")
     assert set(inner.ledger(monkeypatch)) == {"inside", "later"}
+
+
+def moved(repository):
+    """Move the whole project into a folder of its repository, and return it there."""
+    (repository.folder / "moved").mkdir()
+    for name in ("data", "metrics", "dvc.lock", "params.yaml"):
+        repository.run("git", "mv", name, f"moved/{name}")
+    project = Repository(repository.folder / "moved")
+    project.stages = repository.stages
+    return project
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_project_that_was_moved_into_a_folder_took_its_runs_along(
+    repository, monkeypatch, commits
+):
+    project = moved(repository)
+    if commits:
+        commit_all(repository, "moved")
+        repository.run("git", "checkout", "--quiet", "-b", "before", "HEAD~1")
+        repository.made("side")
+        commit_all(repository, "and another run where it was")
+        repository.run("git", "checkout", "--quiet", "main")
+    project.made("second", md5="edited", prepared="p2")
+    spends = project.ledger(monkeypatch)
+    assert set(spends) == {"first", "second", *(["side"] if commits else [])}
+    assert spends["first"] == replace(spends["second"], fingerprint="one")
+    assert Ledger().total(spends["second"]) == total_epsilon([*spends.values()], 1e-5)
+
+
+@pytest.mark.parametrize(("content", "counts"), [("another", False), ("one", True)])
+def test_another_project_of_a_repository_has_other_people_unless_its_table_is_the_same(
+    repository, monkeypatch, content, counts
+):
+    other = Repository(repository.folder / "other")
+    shutil.copytree(repository.folder / "data", other.folder / "data")
+    other.made("others", md5=content)
+    commit_all(repository, "another project, whose table has the same name")
+    spends = repository.ledger(monkeypatch)
+    theirs = [spends["others"]] if counts else []
+    assert Ledger().total(spends["first"]) == total_epsilon([spends["first"], *theirs], 1e-5)
 
 
 def test_worktrees_share_a_ledger(repository, monkeypatch):
