@@ -36,7 +36,7 @@ def main() -> None:
         return write_text(EVALUATIONS, "exact\n")
 
     mechanism = CountRelease.of(params, prepared)
-    spend = mechanism.spend(prepared.source, params.target_delta)
+    spend = mechanism.spend(prepared, params.target_delta)
     told = description["privacy"]
     booking = book(spend, params, of=told["run"], past=releases_in(told))
     released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)

@@ -70,7 +70,7 @@ def _told(source: Source) -> Source:
 
 def testing_spend(params: Params, prepared: Prepared) -> Spend:
     """Return what an evaluation adds for the people of the test side."""
-    return CountRelease.of(params, prepared).spend(prepared.source, params.target_delta)
+    return CountRelease.of(params, prepared).spend(prepared, params.target_delta)
 
 
 def prices_after(runs: Sequence[Params]) -> Iterator[Price]:

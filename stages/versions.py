@@ -1,7 +1,6 @@
 """Other versions of this repository: commits and experiments, and what DVC keeps of them."""
 
 import io
-import json
 import os
 import re
 import subprocess
@@ -201,39 +200,6 @@ def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
     outputs = (out for stage in locked(commit).values() for out in stage.get("outs", []))
     return next((str(out["md5"]) for out in outputs if out["path"] == path), None)
-
-
-def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
-    """Remove from DVC's caches what `commits` made and none of the commits `but` knows as well."""
-    gone, kept = ({h for one in some for h in _output_hashes(one)} for some in (commits, but))
-    cache = _cache()
-    for record in cache.glob("runs/*/*/*"):
-        outputs = (yaml.safe_load(record.read_text("utf-8")) or {}).get("outs", [])
-        if {str(out.get("md5")) for out in outputs} & (gone - kept):
-            record.unlink()
-    held = {part for one in kept for part in _parts(cache, one)}
-    for part in {part for one in gone - kept for part in _parts(cache, one)} - held:
-        part.unlink(missing_ok=True)
-
-
-def _output_hashes(commit: str) -> set[str]:
-    stages = locked(commit).values()
-    return {str(out["md5"]) for stage in stages for out in stage.get("outs", [])}
-
-
-def _cache() -> Path:
-    told = ["dvc", "cache", "dir"]
-    done = subprocess.run(told, cwd=repository(), capture_output=True, text=True, check=True)
-    return repository() / done.stdout.strip()
-
-
-def _parts(cache: Path, digest: str) -> Iterator[Path]:
-    """Yield where DVC keeps a file, or a folder and all files in it."""
-    place = cache / "files/md5" / digest[:2] / digest[2:]
-    if digest.endswith(".dir") and place.is_file():
-        for entry in json.loads(place.read_text("utf-8")):
-            yield from _parts(cache, entry["md5"])
-    yield place
 
 
 def locked(commit: str, folder: str = HERE) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class World:
     def measure(self, model, params):
         """As the `evaluate` stage; return what it states of the model and the figures together."""
         mechanism = CountRelease.of(params, self.table)
-        spend = mechanism.spend(self.table.source, params.target_delta)
+        spend = mechanism.spend(self.table, params.target_delta)
         booking = book(spend, params, of=model.stated["run"])
         booking.settle(mechanism.events)
         own: Truth = tuple((self.deal, "test", event) for event in mechanism.events)

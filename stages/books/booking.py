@@ -1,9 +1,10 @@
 """A spend from the moment before its first noise to the one after its last."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stages.books.rebuild import SHALLOW, open_ledger
+from stages.books.rebuild import SHALLOW, enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record
 from stages.books.store import Budget, Ledger
 from stages.books.tunings import begin_trial, run_of, tuning_of
@@ -41,11 +42,13 @@ class Booking:
     def total(self, delta: float) -> float | None:
         """Return ε at δ of everything about these people by now.
 
-        None for a simulation, and where a shallow clone hides what was before.
+        None for a simulation, and where it is not known: a shallow clone hides what was before, or
+        what was before protects another unit.
         """
         if self.ledger is None or is_shallow():
             return None
-        return self.ledger.total(self.spend, delta)
+        total = self.ledger.total(self.spend, delta)
+        return total if math.isfinite(total) else None
 
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""
@@ -138,6 +141,8 @@ def book(
         ledger.require(after)
     if of is not None and (run := ledger.take_up(of, spend)):
         return Booking(spend, budget, ledger, run, is_settled=True)
+    enter_missing(ledger, past)
     before = [record.run for record in past if record.run is not None]
+    ledger.require_unit(spend, before)
     run = ledger.reserve(spend, budget, of=of, then=then if budget else None, past=before)
     return Booking(spend, budget, ledger, run)

@@ -92,4 +92,5 @@ def export(entries: Sequence[Entry], file: Path) -> None:
 def _flat(entry: Entry) -> dict[str, Any]:
     content = asdict(entry)
     spend = content.pop("spend")
-    return {**content, **spend, "events": to_json(entry.spend.events)}
+    past = " ".join(sorted(entry.past))
+    return {**content, **spend, "past": past, "events": to_json(entry.spend.events)}

@@ -6,6 +6,7 @@ outside Git, and shared by experiments that DVC runs in copies of the repository
 """
 
 import json
+import math
 import os
 import sqlite3
 import tempfile
@@ -19,7 +20,13 @@ from typing import NamedTuple
 
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
-from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, total_epsilon
+from stages.privacy.history import (
+    Spend,
+    budgeted_epsilon,
+    largest_epsilon,
+    total_epsilon,
+    units_of,
+)
 from stages.versions import current_run, home, is_shallow, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
@@ -45,7 +52,7 @@ CREATE TABLE entries (
     run TEXT NOT NULL,
     data TEXT, fingerprint TEXT, split TEXT, side TEXT,
     events TEXT, epsilon REAL, delta REAL,
-    revision TEXT, experiment TEXT, reason TEXT
+    revision TEXT, experiment TEXT, reason TEXT, unit TEXT
 ) STRICT;
 CREATE UNIQUE INDEX once ON entries (run, kind);
 CREATE TRIGGER no_update BEFORE UPDATE ON entries
@@ -226,6 +233,19 @@ class Ledger:
                 "the metrics of any commit or experiment. Continue from another run."
             )
 
+    def require_unit(self, spend: Spend, runs: Collection[str]) -> None:
+        """Make sure that `runs`, on which `spend` builds, promise something to the same unit.
+
+        Raises:
+            UserError: they do not.
+        """
+        built_on = [entry.spend for entry in self.entries() if entry.run in runs]
+        if len(units_of([*built_on, spend])) > 1:
+            raise UserError(
+                f"the model was trained to protect {', '.join(sorted(units_of(built_on)))}, and by "
+                f"the schema it is now {spend.unit}. Train anew with: dvc repro --force train"
+            )
+
     def total(self, spend: Spend, delta: float | None = None) -> float:
         """Return ε of all released so far about the people of `spend`, at its δ or another."""
         return total_epsilon(self._spends(spend), delta or spend.delta)
@@ -242,6 +262,8 @@ class Ledger:
         if budget is not None:
             used = budgeted_epsilon(spends, budget.delta)
             cap = f"{used:.3f} of privacy_budget {budget.epsilon:g} is used"
+        if math.isinf(total):
+            return f"privacy ledger: {mixed(spends)}"
         sign = "≥" if is_shallow() else "="
         return (
             f"privacy ledger: ε {sign} {total:.3f} at δ = {spend.delta:g} spent on these people so "
@@ -256,6 +278,7 @@ class Ledger:
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(_connect(self.path)) as connection:
+                _upgrade(connection)
                 yield connection
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.IntegrityError):
@@ -287,6 +310,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("file is damaged")
     return connection
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Give a ledger of an earlier version the column that it had not."""
+    if "unit" not in {row["name"] for row in connection.execute("PRAGMA table_info(entries)")}:
+        connection.execute("ALTER TABLE entries ADD COLUMN unit TEXT")
 
 
 def _create(path: Path) -> None:
@@ -345,6 +374,7 @@ def append_reservation(
         events=json.dumps(to_json(spend.events)),
         epsilon=spend.epsilon,
         delta=spend.delta,
+        unit=spend.unit,
         revision=revision,
         experiment=experiment,
     )
@@ -391,6 +421,7 @@ def spend_of(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
         events=tuple(from_json(json.loads(known["events"]))),
         epsilon=reserved["epsilon"],
         delta=reserved["delta"],
+        unit=reserved["unit"],
     )
 
 
@@ -424,9 +455,11 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
         ]
         if len(joined) == found:
             return joined
-        paths |= {names[entry.spend.data] for entry in joined}
-        contents |= {entry.spend.fingerprint for entry in joined}
-        runs |= {run for entry in joined for run in (entry.run, *entry.past)}
+        # What may be about anybody counts for everybody, and joins nobody to others.
+        known = [entry for entry in joined if entry.spend.data != UNKNOWN]
+        paths |= {names[entry.spend.data] for entry in known}
+        contents |= {entry.spend.fingerprint for entry in known}
+        runs |= {run for entry in known for run in (entry.run, *entry.past)}
 
 
 def _people(
@@ -442,15 +475,27 @@ def _people(
     return [entry.spend for entry in people if entry.struck is None]
 
 
+def mixed(spends: Sequence[Spend]) -> str:
+    """Return why ε of all `spends`, which promise something to different units, is not known."""
+    return (
+        f"runs on record protect different units ({', '.join(sorted(units_of(spends)))}), and a "
+        "person may have any number of rows, so what all of them tell of a person is not known. "
+        "Go back to the schema's former id, or strike the runs whose results nobody has seen: "
+        "python -m stages.ledger strike"
+    )
+
+
 def _refuse_beyond(budget: Budget, spends: Sequence[Spend], new: Sequence[Spend]) -> None:
     spent, then = (budgeted_epsilon(some, budget.delta) for some in (spends, [*spends, *new]))
     if then <= budget.epsilon:
         return
+    if len(units_of([*spends, *new])) > 1:
+        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {mixed([*spends, *new])}")
     possible = largest_epsilon(spends, new, budget.delta, budget.epsilon)
     way_on = (
         f"lower the run's ε to about {possible:.3g}"
         if possible
-        else "nothing is left for a new run"
+        else "too little is left for any run of its kind"
     )
     raise UserError(
         f"params.yaml: `privacy_budget` is {budget.epsilon:g}, and {spent:.3f} of it is spent; "

@@ -165,6 +165,14 @@ def _reserved(connection: sqlite3.Connection, run: str) -> Entry | None:
 def _take_notes(connection: sqlite3.Connection, tuning: str) -> dict[str, Spend]:
     """Return the trials that were noted, by the ids of their runs, and throw the notes away."""
     connection.execute(TRIALS)
-    noted = connection.execute("SELECT * FROM trials WHERE tuning = ?", (tuning,)).fetchall()
+    # Whom a trial protects, its reservation says.
+    noted = connection.execute(
+        """
+        SELECT trials.*, entries.unit FROM trials JOIN entries
+        ON entries.run = trials.tuning || '-' || trials.side AND entries.kind = 'reserve'
+        WHERE tuning = ?
+        """,
+        (tuning,),
+    ).fetchall()
     connection.execute("DELETE FROM trials WHERE tuning = ?", (tuning,))
     return {row["run"]: spend_of(row, row) for row in noted}

@@ -15,7 +15,7 @@ from stages.params import Params
 from stages.privacy.events import Event, Gaussian
 from stages.privacy.gaussian import epsilon_gaussian, gaussian_noise
 from stages.privacy.history import Spend
-from stages.tabular.prepared import Prepared, Source
+from stages.tabular.prepared import Prepared, unit_of
 
 # How the precision 1 / σ² of the release is shared out. Accuracy comes first: the rows predicted
 # right and wrong, and those by label and prediction, have most of it.
@@ -58,16 +58,17 @@ class CountRelease:
             noise_for(epsilon, params.target_delta), len(prepared.classes), len(prepared.groups)
         )
 
-    def spend(self, source: Source, delta: float) -> Spend:
+    def spend(self, prepared: Prepared, delta: float) -> Spend:
         """Return what it adds for the people of the test side."""
         return Spend(
-            data=source.data,
-            fingerprint=source.fingerprint,
-            split=source.split,
+            data=prepared.source.data,
+            fingerprint=prepared.source.fingerprint,
+            split=prepared.source.split,
             side="test",
             events=self.events,
             epsilon=epsilon_gaussian(self.noise_multiplier**-2, delta),
             delta=delta,
+            unit=unit_of(prepared.schema_text),
         )
 
     @property

@@ -38,6 +38,7 @@ class Spend:
         events: the mechanisms it runs.
         epsilon: what they cost on their own, planned in advance, at `delta`.
         delta: δ.
+        unit: whom that is promised to, one row or a person with all rows; None if it is not told.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Spend:
     events: tuple[Event, ...]
     epsilon: float
     delta: float
+    unit: str | None = None
 
     def public(self) -> dict[str, Any]:
         """Return what may stand in the metrics: no path or hash of the private table."""
@@ -69,8 +71,11 @@ def total_epsilon(
         when the total pleases, or chooses a mechanism in sight of what was released, is promised
         less: the best rule fails with up to 1.9 (two runs alike) to 10 (thirty) times δ, as
         tests/privacy/test_stopping.py computes. `budgeted_epsilon` is for that. A side with a
-        single release counts as what it cost on its own.
+        single release counts as what it cost on its own. Infinite where some promise something to
+        each row and others to each person, who may have any number of rows.
     """
+    if len(units_of(spends)) > 1:
+        return math.inf
     deals: dict[tuple[str, str], list[Spend]] = {_deal(spend): [] for spend in spends}
     for spend in spends:
         deals[_deal(spend)].append(spend)
@@ -81,6 +86,11 @@ def total_epsilon(
         return epsilon_gaussian(sum(of_deals), delta)
     curves = [_larger_curve(deal) for deal in deals.values()]
     return of_curve(np.sum(curves, axis=0), delta)
+
+
+def units_of(spends: Sequence[Spend]) -> set[str]:
+    """Return whom spends promise something to, as far as they tell."""
+    return {spend.unit for spend in spends if spend.unit is not None}
 
 
 def budgeted_epsilon(spends: Sequence[Spend], delta: float) -> float:

@@ -6,6 +6,7 @@ several rows `…_persons.npy` (rows,) uint64; what these are (about.json) and w
 (source.json); and the schema that encoded them (schema.json).
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -160,6 +161,12 @@ class Prepared(About):
     @made_earlier()
     def _mapped(self, name: str) -> npt.NDArray[Any]:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+
+def unit_of(schema_text: str) -> str:
+    """Return whom a promise is for by a schema of any version, as JSON: rows, or whose they are."""
+    ids = [one["name"] for one in json.loads(schema_text)["fields"] if one.get("role") == "id"]
+    return f"person by {ids[0]}" if ids else "row"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from stages.model.perceptron import Architecture, count_weights
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import Spend, adaptive_epsilon
-from stages.tabular.prepared import Prepared
+from stages.tabular.prepared import Prepared, unit_of
 from stages.training.auto import Choice, Pinned, PublicNumbers, Settings, choose
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import build_network
@@ -99,4 +99,5 @@ def training_spend(
         events=(plan.planned,),
         epsilon=alone,
         delta=plan.delta,
+        unit=unit_of(table.schema_text),
     )

@@ -13,6 +13,7 @@ from typing import Any
 from stages.books.booking import budget_of
 from stages.books.rebuild import open_ledger
 from stages.books.tunings import opened
+from stages.cache import forget_outputs
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.params import Params, load_params
@@ -27,7 +28,6 @@ from stages.versions import (
     WORKSPACE,
     commit_of,
     file_at,
-    forget_outputs,
     remove_experiments,
     repository,
     resolve,

@@ -1,5 +1,7 @@
 """The privacy ledger: append-only, exact, and never showing less than was drawn."""
 
+import csv
+import json
 import math
 import os
 import re
@@ -14,8 +16,13 @@ import dp_accounting
 import numpy as np
 import pytest
 
-from stages.books.store import Budget, Ledger, same_people
+from stages.books import booking
+from stages.books.booking import Booking, book
+from stages.books.listing import export
+from stages.books.records import PublicSpend, Record
+from stages.books.store import UNKNOWN, Budget, Ledger, same_people
 from stages.errors import UserError
+from stages.params import load_params
 from stages.privacy.events import (
     BestOfMany,
     DiscreteLaplace,
@@ -81,12 +88,75 @@ def test_the_budget_covers_the_people_of_runs_that_are_built_on(ledger):
     ledger.reserve(others, Budget(4.0, DELTA))
 
 
+def test_what_may_be_about_anybody_counts_for_everybody_and_joins_nobody(ledger):
+    unknown = replace(TRAIN, data=UNKNOWN, fingerprint="unknown, of a run")
+    run = ledger.reserve(unknown, None)
+    others = replace(TRAIN, data="others.csv", fingerprint="xyz")
+    ledger.reserve(others, None, past=[run])
+    ledger.reserve(TRAIN, None)
+    for one in (TRAIN, others):
+        assert ledger.total(one) == total_epsilon([unknown, one], DELTA)
+
+
+def test_a_model_says_what_it_was_made_from_where_nothing_else_does(ledger, monkeypatch):
+    monkeypatch.setattr(booking, "open_ledger", lambda: ledger)
+    past = Record(run="lost", spend=PublicSpend(**TRAIN.public()))
+    book(TEST, load_params(ROOT / "params.yaml"), of="lost", past=[past])
+    lost, test = ledger.entries()
+    assert (lost.run, lost.spend.data, lost.spend.events) == ("lost", UNKNOWN, TRAIN.events)
+    assert ledger.total(TEST) > total_epsilon([test.spend], DELTA)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_what_is_exported_is_what_the_ledger_has(ledger, tmp_path, suffix):
+    first = ledger.reserve(TRAIN, None)
+    ledger.reserve(TEST, None, past=[first])
+    export(ledger.entries(), tmp_path / f"ledger{suffix}")
+    text = (tmp_path / f"ledger{suffix}").read_text()
+    rows = json.loads(text)["entries"] if suffix == ".json" else [*csv.DictReader(text.split("\n"))]
+    assert [row["past"] for row in rows] == ["", first]
+    assert [row["side"] for row in rows] == ["train", "test"]
+
+
 def test_nothing_builds_on_a_run_that_was_struck(ledger):
     run = ledger.reserve(TRAIN, None)
     ledger.require(run)
     ledger.strike(1, "never left the building")
     with pytest.raises(UserError, match=r"was struck \(never left the building\)"):
         ledger.require(run)
+
+
+# --- whom a promise is for -------------------------------------------------------------------
+
+BY_ROW, BY_PERSON = (replace(TRAIN, unit=unit) for unit in ("row", "person by patient"))
+
+
+def test_what_runs_that_protect_rows_and_people_tell_of_a_person_is_not_known(ledger):
+    # A person may have any number of rows, each of which the first run protects by itself.
+    run = ledger.reserve(BY_ROW, None)
+    ledger.reserve(BY_ROW, None)
+    assert math.isfinite(ledger.total(BY_ROW))
+    assert ledger.total(replace(TRAIN, unit=None)) == ledger.total(BY_ROW)  # earlier versions
+    with pytest.raises(UserError, match=r"different units \(person by patient, row\)"):
+        ledger.reserve(BY_PERSON, Budget(100.0, DELTA))
+    with pytest.raises(UserError, match="was trained to protect row"):
+        ledger.require_unit(BY_PERSON, [run])
+    ledger.require_unit(BY_ROW, [run])
+    ledger.reserve(BY_PERSON, None)
+    assert ledger.total(BY_PERSON) == math.inf
+    assert "is not known" in ledger.summary(BY_PERSON, None)
+    person = Booking(BY_PERSON, None, ledger, None)
+    assert person.total(DELTA) is None
+    for number in (1, 2):
+        ledger.strike(number, "nobody has seen it")
+    assert person.total(DELTA) == pytest.approx(total_epsilon([BY_PERSON], DELTA))
+
+
+def test_a_ledger_of_an_earlier_version_takes_what_later_ones_know(ledger):
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute("ALTER TABLE entries DROP COLUMN unit")
+    ledger.reserve(BY_PERSON, None)
+    assert [entry.spend for entry in ledger.entries()] == [BY_PERSON]
 
 
 # --- totals ----------------------------------------------------------------------------------
@@ -297,7 +367,7 @@ def test_a_run_beyond_the_budget_is_refused_with_the_way_on(ledger):
 
 def test_a_run_that_fits_exactly_is_allowed(ledger):
     ledger.reserve(TRAIN, Budget(3.1, DELTA))
-    with pytest.raises(UserError, match="nothing is left"):
+    with pytest.raises(UserError, match="too little is left"):
         ledger.reserve(TRAIN, Budget(3.1, DELTA))
 
 

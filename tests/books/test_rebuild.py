@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -16,6 +16,9 @@ from stages.books.store import UNKNOWN, Entry, Ledger, same_people
 from stages.errors import UserError
 from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
+from stages.tabular.prepared import Source
+from stages.tabular.schema import Schema
+from stages.tabular.split import split_name
 from tests.conftest import ROOT, Project, commit_all
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -74,6 +77,29 @@ class Repository(Project):
         self.write("params.yaml", yaml.safe_dump(params))
         return self
 
+    def keep(self, text):
+        """Put a text into DVC's cache, and return its hash."""
+        digest = md5_of(text)
+        self.write(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}", text)
+        return digest
+
+    def prepared(self, data="patients.csv", fingerprint="one", seed=0):
+        """Put a prepared table into DVC's cache, and return its hash."""
+        schema = Schema.load(self.folder / SCHEMA)
+        source = Source(data, fingerprint, split_name(0.2, seed, schema))
+        files = {"source.json": json.dumps(asdict(source)), "schema.json": schema.to_json()}
+        folder = [{"md5": self.keep(text), "relpath": name} for name, text in files.items()]
+        text = json.dumps(folder)
+        self.write(f".dvc/cache/files/md5/{md5_of(text)[:2]}/{md5_of(text)[2:]}.dir", text)
+        return f"{md5_of(text)}.dir"
+
+    def remember(self, stage="train"):
+        """Let DVC's run-cache have the run that was made, and nothing else."""
+        metrics = self.folder / f"metrics/{stage}.json"
+        self.keep(metrics.read_text())
+        metrics.unlink()
+        self.write(".dvc/cache/runs/ab/abc/abcd", yaml.safe_dump(self.stages[stage]))
+
     def write(self, name, text):
         (self.folder / name).parent.mkdir(exist_ok=True, parents=True)
         (self.folder / name).write_text(text)
@@ -98,6 +124,29 @@ def repository(tmp_path):
 def test_a_run_of_the_workspace_is_known_before_it_is_committed(repository, monkeypatch):
     repository.made("second")
     assert set(repository.ledger(monkeypatch)) == {"first", "second"}
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, is_kept):
+    # As where the ledger is lost, and DVC has removed metrics that nobody committed; or where
+    # another clone shares the cache, whose runs DVC gives back here.
+    prepared = repository.prepared(fingerprint="two") if is_kept else "p2"
+    repository.made("second", md5="two", prepared=prepared)
+    repository.remember()
+    repository.run("git", "restore", "dvc.lock", "metrics")
+    spends = repository.ledger(monkeypatch)
+    assert set(spends) == {"first", "second"}
+    read = (spends["second"].data, spends["second"].fingerprint, spends["second"].unit)
+    assert read == (
+        ("patients.csv", "two", "row") if is_kept else (UNKNOWN, "unknown, of second", None)
+    )
+
+
+def test_what_a_stage_consumed_is_believed_before_what_a_lock_says_of_it(repository, monkeypatch):
+    # `dvc commit -f preprocess` after an edit: the lock says that the edited table was prepared.
+    repository.made("second", md5="edited", prepared=repository.prepared())
+    commit_all(repository, "second")
+    assert repository.ledger(monkeypatch)["second"].fingerprint == "one"
 
 
 def test_a_run_that_a_merge_hides_is_known(repository, monkeypatch):

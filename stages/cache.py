@@ -1,0 +1,68 @@
+"""What DVC's cache keeps: outputs by their hashes, and which run of a stage made which."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.versions import locked, repository
+
+
+def kept_runs(*outputs: str) -> Iterator[dict[str, Any]]:
+    """Yield what DVC's run-cache has of stages that made one of `outputs`, as dvc.lock has it."""
+    named = tuple(f"path: {name}\n" for name in outputs)
+    for record in sorted(_cache().glob("runs/*/*/*")):
+        text = record.read_text("utf-8")
+        if any(name in text for name in named):  # to read all as YAML would take long
+            yield yaml.safe_load(text)
+
+
+def kept_text(digest: str) -> str | None:
+    """Return the text of an output, or None where it is not in the cache."""
+    place = _place(_cache(), digest)
+    return place.read_text("utf-8") if place.is_file() else None
+
+
+def kept_folder(digest: str) -> dict[str, str]:
+    """Return the hash of each file in a folder, by its path; none where it is not in the cache."""
+    return {one["relpath"]: one["md5"] for one in json.loads(kept_text(digest) or "[]")}
+
+
+def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
+    """Remove from DVC's caches what `commits` made and none of the commits `but` knows as well."""
+    gone, kept = ({h for one in some for h in _output_hashes(one)} for some in (commits, but))
+    cache = _cache()
+    for record in cache.glob("runs/*/*/*"):
+        outputs = (yaml.safe_load(record.read_text("utf-8")) or {}).get("outs", [])
+        if {str(out.get("md5")) for out in outputs} & (gone - kept):
+            record.unlink()
+    held = {part for one in kept for part in _parts(cache, one)}
+    for part in {part for one in gone - kept for part in _parts(cache, one)} - held:
+        part.unlink(missing_ok=True)
+
+
+def _output_hashes(commit: str) -> set[str]:
+    stages = locked(commit).values()
+    return {str(out["md5"]) for stage in stages for out in stage.get("outs", [])}
+
+
+def _parts(cache: Path, digest: str) -> Iterator[Path]:
+    """Yield where DVC keeps a file, or a folder and all files in it."""
+    if digest.endswith(".dir"):
+        for part in kept_folder(digest).values():
+            yield _place(cache, part)
+    yield _place(cache, digest)
+
+
+def _place(cache: Path, digest: str) -> Path:
+    return cache / "files/md5" / digest[:2] / digest[2:]
+
+
+def _cache() -> Path:
+    # Takes a while to import, and only commands and spends need it.
+    from dvc.config import Config  # noqa: PLC0415
+
+    home = repository() / ".dvc"
+    return Path(Config(str(home))["cache"].get("dir") or home / "cache")
