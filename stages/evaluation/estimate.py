@@ -1,6 +1,6 @@
 """Figures from noisy counts: without bias, and ± of each, by the noise and for new patients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 # Pairs of redraws of the noise, one the mirror image of the other.
 PAIRS = 500
@@ -45,7 +46,9 @@ class Estimate:
     values: Values
     root: Values | None
 
-    def measure(self, figures: Callable[[Values], Values]) -> Measured:
+    def measure(
+        self, figures: Callable[[Values], Values], views: Sequence[Places | slice] = (slice(None),)
+    ) -> Measured:
         """Return figures of the counts, each ± what it may be off.
 
         A figure that is not linear in the counts is off on average even if these are not: by about
@@ -56,24 +59,58 @@ class Estimate:
 
         Args:
             figures: from counts (…, cells) to figures (…, any shape), with whatever counts.
+            views: cells in which people are counted once; all, unless the same people are counted
+                several times. What is not known then is how these go together, so that the
+                deviations add up and not their squares.
         """
         plain = figures(self.values)
-        derivatives = self._derivatives(figures)
         counts = self.values.reshape(-1, *(1 for _ in plain.shape))
-        sampling = np.maximum((counts * derivatives**2).sum(axis=0), 0.0)
+        moved = counts * self._derivatives(figures) ** 2
+        sampling = sum(np.sqrt(np.maximum(moved[view].sum(axis=0), 0.0)) for view in views)
+        moved = figures(self.values + self._noise())
+        value = 2 * plain - moved.mean(axis=0)
+        noise = np.quantile(np.abs(moved - plain), CONFIDENCE, axis=0)
+        return Measured(value, noise, np.hypot(noise, DEVIATIONS * sampling))
+
+    def measure_greatest(self, figures: Callable[[Values], Values]) -> Measured:
+        """Return the greatest of several figures, of shape ().
+
+        The greatest of several is off by no more than the one of them that is off most. So its ± is
+        that of all that may be the greatest, together: of equal ones the greatest lies above what
+        is right more often than each of them.
+
+        Args:
+            figures: from counts (…, cells) to figures (…, several).
+        """
+        plain = figures(self.values)
+        noise = self._noise()
+        chance = np.sqrt(np.maximum(self.values, 0.0))
+        sampling = chance * np.random.default_rng(1).standard_normal((2 * PAIRS, len(self.values)))
+        moved = figures(self.values + noise)
+        value = 2 * plain.max() - moved.max(axis=-1).mean()
+        resampled = figures(self.values + noise + sampling)
+        return Measured(value, *(_band_of_greatest(plain, some) for some in (moved, resampled)))
+
+    def _noise(self) -> Values:
+        """Return (draws, cells): the noise, drawn again."""
         if self.root is None:
-            value, noise = plain, np.zeros_like(plain)
-        else:
-            # No row is read for it, so the seed need not be secret.
-            drawn = np.random.default_rng(0).standard_normal((PAIRS, self.root.shape[1]))
-            moves = drawn @ self.root.T
-            moved = figures(self.values + np.concatenate([moves, -moves]))
-            value = 2 * plain - moved.mean(axis=0)
-            noise = np.quantile(np.abs(moved - plain), CONFIDENCE, axis=0)
-        return Measured(value, noise, np.hypot(noise, DEVIATIONS * np.sqrt(sampling)))
+            return np.zeros((1, len(self.values)))
+        # No row is read for it, so the seed need not be secret.
+        drawn = np.random.default_rng(0).standard_normal((PAIRS, self.root.shape[1]))
+        moves = drawn @ self.root.T
+        return np.concatenate([moves, -moves])
 
     def _derivatives(self, figures: Callable[[Values], Values]) -> Values:
         """Return (cells, …) how much one person more in a cell moves the figures."""
         half = np.eye(len(self.values)) / 2
         moved: Values = figures(self.values + half) - figures(self.values - half)
         return moved
+
+
+def _band_of_greatest(plain: Values, moved: Values) -> Values:
+    """Return how far the greatest of `plain` (several,) may be off, by draws (…, several) of it."""
+    off = np.abs(moved - plain)
+    most = np.quantile(off.max(axis=-1), CONFIDENCE)
+    may_be = plain >= plain.max() - 2 * most
+    band: Values = np.quantile(off[..., may_be].max(axis=-1), CONFIDENCE)
+    return band

@@ -113,6 +113,16 @@ class Layout:
         return [*self._cells[1][:, 1].T] if self.scored > 1 else []
 
     @property
+    def views(self) -> list[Places]:
+        """Which counts count the same people: each has those in which anybody is counted once.
+
+        Or, of scores of several classes, in each class that is not his own.
+        """
+        confusion, scores = self._cells
+        of_scores = [scores] if self.scored == 1 else [scores[:, 0], scores[:, 1]]
+        return [cells.ravel() for cells in (confusion, *of_scores)]
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """In bins of which widths scores are counted."""
         return (1, WIDE) if len(self.places) + 1 >= ENOUGH else (1,)

@@ -35,13 +35,13 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
     areas = roc_area(table.scores)
     own = (lambda each: each[..., -1]) if confusion.shape[-1] == 2 else _mean
     accuracy = _ratio(right.sum(axis=-1), rows)
-    base_rate = _ratio(of_label.max(axis=-1), rows)
+    base_rate = shares_of_classes(table).max(axis=-1)
     near = {"within_one_band": _within_one_band(confusion, rows)} if ordered else {}
     return {
         "accuracy": accuracy,
         "base_rate": base_rate,
         "gain": accuracy - base_rate,
-        "loss": _loss(table, rows),
+        "loss": _loss(table),
         "balanced_accuracy": _mean(recalls),
         "precision": own(precisions),
         "recall": own(recalls),
@@ -49,6 +49,12 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
         "roc_auc": own(areas),
         **near,
     }
+
+
+def shares_of_classes(table: Table) -> Values:
+    """Return (…, classes): the accuracy of always saying each class, the greatest the base rate."""
+    of_label = table.confusion.sum(axis=-1)
+    return _ratio(of_label, of_label.sum(axis=-1, keepdims=True))
 
 
 def _within_one_band(confusion: Values, rows: Values) -> Values:
@@ -67,12 +73,14 @@ def _mean(values: Values) -> Values:
     return mean
 
 
-def _loss(table: Table, rows: Values) -> Values:
-    losses = table.scores * bin_losses(table.thresholds)
+def _loss(table: Table) -> Values:
     # Of several classes' scores each counts for its own rows.
-    own = losses if table.scores.shape[-3] == 1 else losses[..., 1:, :]
-    total = own.sum(axis=(-1, -2, -3))
-    return np.divide(total, rows, out=np.zeros_like(total), where=rows > 0)
+    own = slice(None) if table.scores.shape[-3] == 1 else slice(1, None)
+    rows = table.scores[..., own, :]
+    total = (rows * bin_losses(table.thresholds)[own]).sum(axis=(-1, -2, -3))
+    # By the very rows that are added up, so that it is known of their ± that they are the same.
+    people = rows.sum(axis=(-1, -2, -3))
+    return np.divide(total, people, out=np.zeros_like(total), where=people > 0)
 
 
 def group_metrics(groups: Values) -> dict[str, Values]:

@@ -10,7 +10,7 @@ from stages.evaluation.counted import Counted
 from stages.evaluation.estimate import Estimate
 from stages.evaluation.layout import Groups, Layout
 from stages.evaluation.released import Released
-from stages.evaluation.scores import Values, choose_thresholds, with_middle
+from stages.evaluation.scores import Values, choose_thresholds, others_of, with_middle
 from stages.params import Params
 from stages.privacy.events import Event, Gaussian
 from stages.privacy.gaussian import epsilon_gaussian, gaussian_noise
@@ -30,7 +30,7 @@ GROUPS = 0.25
 MARGIN = 0.005
 
 # As many bins as leave 24 σ rows to each, but neither fewer nor more than this.
-ROWS_PER_BIN, FEWEST_BINS, MOST_BINS = 24.0, 6, 32
+ROWS_PER_BIN, FEWEST_BINS, MOST_BINS = 24.0, 6, 64
 
 # Adds noise of a deviation to a vector of counts.
 Noise = Callable[[Values, float], Values]
@@ -127,12 +127,13 @@ class CountRelease:
 
     def _settle(self, counted: Counted, bins: int, noise: Noise) -> Layout:
         """Find out where scores are, and choose the bins."""
-        # With two classes the scores of class 1; with more those of rows' own classes, and as if
-        # another class's were what these lack to 1.
+        # With two classes the scores of class 1; with more those of rows' own classes, and where
+        # those of the others are likely to be.
         deviation, two = self.deviation(WHERE), self.classes == 2
         seen = counted.scores[0].sum(axis=0) if two else counted.scores[:, 1].sum(axis=0)
         noisy = noise(seen / counted.person, deviation)
-        places = choose_thresholds(noisy if two else noisy + noisy[::-1], deviation, bins)
+        where = noisy if two else noisy + others_of(noisy, self.classes)
+        places = choose_thresholds(where, deviation, bins)
         return Layout(self.classes, with_middle(places) if two else places)
 
     def parts(self, layout: Layout) -> list[tuple[Groups, float]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.evaluation.estimate import Estimate, Measured
 from stages.evaluation.layout import Layout, Table
-from stages.evaluation.metrics import all_metrics, cut, group_metrics
+from stages.evaluation.metrics import all_metrics, cut, group_metrics, shares_of_classes
 from stages.evaluation.scores import Values
 
 
@@ -29,7 +29,9 @@ class Released(NamedTuple):
 
     def measure(self, figures: Callable[[Table], Values]) -> Measured:
         """Return figures of the table, which may have leading axes, each with its ±."""
-        return self.counts.measure(lambda counts: figures(self.layout.table(counts)))
+        return self.counts.measure(
+            lambda counts: figures(self.layout.table(counts)), self.layout.views
+        )
 
     @property
     def is_noisy(self) -> bool:
@@ -42,7 +44,15 @@ class Released(NamedTuple):
         def each(table: Table) -> Values:
             return np.stack([*all_metrics(table, ordered=ordered).values()], axis=-1)
 
-        return _named(all_metrics(self.table, ordered=ordered), self.measure(each))
+        figures = _named(all_metrics(self.table, ordered=ordered), self.measure(each))
+        return figures | {"base_rate": self._base_rate()}
+
+    def _base_rate(self) -> Measured:
+        """Return the greatest share: of nearly equal ones it is not known which it is."""
+        found = self.counts.measure_greatest(
+            lambda counts: shares_of_classes(self.layout.table(counts))
+        )
+        return found._replace(value=cut("base_rate", found.value))
 
 
 def figures_of_everyone(counts: Released) -> dict[str, Measured]:

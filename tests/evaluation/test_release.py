@@ -12,8 +12,10 @@ from scipy import stats
 
 from benchmarks.released_figures import counted, exact_figures, off, releases, scored_rows
 from stages.evaluation import release
+from stages.evaluation.estimate import Estimate
 from stages.evaluation.layout import Layout, scored_classes
 from stages.evaluation.release import BINS, CONFUSION, OUTCOMES, WHERE, CountRelease, noise_for
+from stages.evaluation.released import Released
 from stages.evaluation.scores import MIDDLE
 from stages.privacy.events import DiscreteLaplace, Gaussian
 from stages.privacy.gaussian import epsilon_gaussian
@@ -125,7 +127,7 @@ def test_ten_releases_cost_the_test_side_no_more_than_ten_trainings_the_train_si
 
 
 def test_bins_follow_the_declared_rows_and_the_noise():
-    assert [mechanism(1.0).bins(rows) for rows in (0, 268, 2_000, 50_000)] == [6, 6, 22, 32]
+    assert [mechanism(1.0).bins(rows) for rows in (0, 268, 2_000, 50_000)] == [6, 6, 22, 64]
     assert mechanism(3.5).bins(268) == 9
 
 
@@ -269,6 +271,25 @@ def test_the_interval_for_new_patients_covers_the_figure_of_the_population():
         assert covers_as_stated(off(found, "new_patients")[name]), name
         # The noise alone, of which much less is said of them, does not.
     assert not covers_as_stated(off(found, "noise")["accuracy"])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_interval_for_new_patients_is_as_wide_as_figures_spread(classes, monkeypatch):
+    source = np.random.default_rng(1)
+    drawn = [scored_rows(source, 1_000, classes) for _ in range(400)]
+    figures = [exact_figures(*one) for one in drawn]
+    released, _ = CountRelease(1e-9, classes).release(counted(*drawn[0]), 1e9, 0)
+    exact = Released(released.layout, Estimate(released.counts.values.round(), None))
+
+    def spread(name):
+        deviation = np.std([one[name] for one in figures])  # known to 3.5 %
+        return 1.96 * deviation / float(exact.figures()[name].new_patients)
+
+    for name in ("accuracy", "loss", "recall", "f1", "roc_auc"):
+        assert 0.87 < spread(name) < 1.13, name
+    # Scores of several classes are of the same people. As if they were of others, ± is too small.
+    monkeypatch.setattr(Layout, "views", [slice(None)])
+    assert (spread("roc_auc") > 1.2) == (classes > 2)
 
 
 def test_what_is_asked_is_one_gaussian_mechanism():
