@@ -82,13 +82,12 @@ class Estimate:
         Args:
             figures: from counts (…, cells) to figures (…, several).
         """
-        plain = figures(self.values)
-        noise = self._noise()
-        chance = np.sqrt(np.maximum(self.values, 0.0))
-        sampling = chance * np.random.default_rng(1).standard_normal((2 * PAIRS, len(self.values)))
-        moved = figures(self.values + noise)
+        plain, moved = figures(self.values), figures(self.values + self._noise())
         value = 2 * plain.max() - moved.max(axis=-1).mean()
-        resampled = figures(self.values + noise + sampling)
+        chance = np.sqrt(np.maximum(self.values, 0.0))[:, None] * self._derivatives(figures)
+        drawn = np.random.default_rng(1).standard_normal((20 * PAIRS, len(plain)))
+        sampling = drawn @ np.linalg.qr(chance, mode="r")
+        resampled = np.resize(moved, sampling.shape) + sampling
         return Measured(value, *(_band_of_greatest(plain, some) for some in (moved, resampled)))
 
     def _noise(self) -> Values:
