@@ -123,7 +123,11 @@ def load_params(
             f"git restore {path}"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}. Mend the place it names.") from None
+        why = str(error).replace("<unicode string>", str(path))
+        raise UserError(
+            f"{path}: not valid YAML: {why}. Mend the place it names; if a merge left both "
+            "versions of a line there, keep one."
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected lines of `name: value`, found {type(content).__name__}.")
     try:

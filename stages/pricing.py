@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from stages.books.booking import budget_of
 from stages.books.listing import counting
+from stages.books.people import same_people
 from stages.books.rebuild import open_ledger
-from stages.books.store import same_people
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import Params, load_params, sweep

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from stages import tune
+from stages.books.people import Budget
 from stages.books.rebuild import open_ledger
-from stages.books.store import Budget, Ledger
+from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
 from stages.errors import UserError
 from stages.params import load_params
@@ -204,7 +205,8 @@ def test_how_many_trials_there_were_is_forgotten_at_the_end(ledger):
 KILLED = """
 import os, signal
 from stages.books.rebuild import open_ledger
-from stages.books.store import Budget, Ledger
+from stages.books.people import Budget
+from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
 from stages.books.tunings import begin_trial, opened
 from tests.test_tune import TEST, TRIAL, TUNING

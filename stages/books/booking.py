@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stages.books.people import Budget
 from stages.books.rebuild import SHALLOW, enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record
-from stages.books.store import Budget, Ledger
+from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, run_of, tuning_of
 from stages.errors import UserError
 from stages.params import Params

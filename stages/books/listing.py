@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
-from stages.books.store import UNKNOWN, Entry, same_people
+from stages.books.people import UNKNOWN, Entry, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params

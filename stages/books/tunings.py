@@ -13,9 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stages.books.people import Budget, Entry
 from stages.books.store import (
-    Budget,
-    Entry,
     Ledger,
     append,
     append_reservation,

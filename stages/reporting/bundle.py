@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stages.books.booking import budget_of
+from stages.books.people import Budget, Entry
 from stages.books.rebuild import SHALLOW, open_ledger
-from stages.books.store import Budget, Entry
 from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text

@@ -19,8 +19,9 @@ import pytest
 from stages.books import booking
 from stages.books.booking import Booking, book
 from stages.books.listing import export
+from stages.books.people import UNKNOWN, Budget, same_people
 from stages.books.records import PublicSpend, Record
-from stages.books.store import UNKNOWN, Budget, Ledger, same_people
+from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.params import load_params
 from stages.privacy.events import (
@@ -373,7 +374,8 @@ def test_a_run_that_fits_exactly_is_allowed(ledger):
 
 RESERVE = """
 import sys
-from stages.books.store import Budget, Ledger
+from stages.books.people import Budget
+from stages.books.store import Ledger
 from stages.errors import UserError
 from tests.books.test_ledger import TRAIN
 sys.stdin.readline()

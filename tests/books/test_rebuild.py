@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from stages.books.booking import Booking
+from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger
-from stages.books.store import UNKNOWN, Entry, Ledger, same_people
+from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
@@ -147,6 +148,18 @@ def test_what_a_stage_consumed_is_believed_before_what_a_lock_says_of_it(reposit
     repository.made("second", md5="edited", prepared=repository.prepared())
     commit_all(repository, "second")
     assert repository.ledger(monkeypatch)["second"].fingerprint == "one"
+
+
+def test_locks_that_contradict_each_other_are_not_believed(repository, monkeypatch):
+    # The same in a clone, which has nothing in its cache: one table cannot become two.
+    repository.made("second", md5="edited", prepared="p1")
+    commit_all(repository, "second, on the table before its edit")
+    repository.made("third", md5="edited", prepared="p2")
+    commit_all(repository, "third")
+    spends = repository.ledger(monkeypatch)
+    assert (spends["second"].data, spends["third"].data) == (UNKNOWN, UNKNOWN)
+    assert spends["first"].data == "patients.csv"
+    assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
 
 
 def test_a_run_that_a_merge_hides_is_known(repository, monkeypatch):
