@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -600,6 +601,18 @@ def test_runs_of_commits_count_in_the_total_that_leaves(workspace, made):
 def test_a_shallow_clone_publishes_nothing(workspace, monkeypatch):
     monkeypatch.setattr("stages.reporting.bundle.is_shallow", lambda: True)
     refused("this clone is shallow")
+
+
+def test_what_is_not_known_of_other_runs_is_not_told(workspace):
+    ledger = Ledger()
+    own = replace(ledger.entries()[0].spend, unit="person by an id that was declared since")
+    ledger.settle(ledger.reserve(own, None), own.events)
+    assert total_in(publish(Path("bundle"))) is None
+    assert total_in(verify(Path("bundle"))) is None
+    assert "| not known |" in Path("bundle/report.md").read_text()
+    set_parameter("privacy_budget", 100)
+    shutil.rmtree("bundle")
+    refused("is not known")
 
 
 def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):

@@ -1,6 +1,5 @@
 """A spend from the moment before its first noise to the one after its last."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -48,8 +47,7 @@ class Booking:
         """
         if self.ledger is None or is_shallow():
             return None
-        total = self.ledger.total(self.spend, delta)
-        return total if math.isfinite(total) else None
+        return self.ledger.total(self.spend, delta)
 
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""

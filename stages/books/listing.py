@@ -1,12 +1,13 @@
 """The ledger as a person reads it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
-from stages.books.people import UNKNOWN, Entry, same_people
+from stages.books.people import UNKNOWN, Entry, mixed, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
@@ -47,7 +48,8 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
         f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
     )
     is_all = "at least " if is_shallow() else ""
-    yield f"total {is_all}{total_epsilon(spends, delta):.3f} ({sides})"
+    total = total_epsilon(spends, delta)
+    yield f"total {is_all}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
     if _is_public(people, params):
         yield "This table is declared public: these figures demonstrate and protect nobody."
 

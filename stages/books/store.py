@@ -207,9 +207,13 @@ class Ledger:
                 f"the schema it is now {spend.unit}. Train anew with: dvc repro --force train"
             )
 
-    def total(self, spend: Spend, delta: float | None = None) -> float:
-        """Return ε of all released so far about the people of `spend`, at its δ or another."""
-        return total_epsilon(self._spends(spend), delta or spend.delta)
+    def total(self, spend: Spend, delta: float | None = None) -> float | None:
+        """Return ε of all released so far about the people of `spend`, at its δ or another.
+
+        None where it is not known, as they were promised something as rows and as people.
+        """
+        total = total_epsilon(self._spends(spend), delta or spend.delta)
+        return total if math.isfinite(total) else None
 
     def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""

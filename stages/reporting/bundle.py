@@ -59,8 +59,8 @@ def publish(folder: Path) -> Statement:
     return statement
 
 
-def refuse_unpublishable(run: Run, budget: Budget | None) -> float:
-    """Return ε of all that is on record about these people, this run included.
+def refuse_unpublishable(run: Run, budget: Budget | None) -> float | None:
+    """Return ε of all that is on record about these people, this run included, if it is known.
 
     Args:
         run: what would leave.
@@ -92,6 +92,11 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float:
     for record in run.releases:
         ledger.require(str(record.run))
     total = ledger.total(own.spend, run.train.delta)
+    if budget is not None and total is None:
+        raise _refusal(
+            "ε of all runs on this table is not known, so `privacy_budget` cannot be held. Why, "
+            "tells: python -m stages.ledger"
+        )
     used = 0.0 if budget is None else ledger.used(own.spend, budget)
     if budget is not None and used > budget.epsilon:
         raise _refusal(
