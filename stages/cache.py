@@ -1,7 +1,9 @@
 """What DVC's cache keeps: outputs by their hashes, and which run of a stage made which."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,20 @@ import yaml
 
 from stages.versions import locked, repository
 
+# An output in a record of the run-cache. To read all of all records as YAML would take long.
+_OUTPUT = re.compile(r"path: (.+)\n(?:  hash: md5\n)?  md5: (\w+)")
 
-def kept_runs(*outputs: str) -> Iterator[dict[str, Any]]:
-    """Yield what DVC's run-cache has of stages that made one of `outputs`, as dvc.lock has it."""
-    named = tuple(f"path: {name}\n" for name in outputs)
+
+def kept_runs(*outputs: str) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
+    """Yield what DVC's run-cache has of stages that made one of `outputs`.
+
+    Each time the output, its hash, and what returns all about the stage as dvc.lock would have it.
+    """
     for record in sorted(_cache().glob("runs/*/*/*")):
         text = record.read_text("utf-8")
-        if any(name in text for name in named):  # to read all as YAML would take long
-            yield yaml.safe_load(text)
+        for output, digest in _OUTPUT.findall(text):
+            if output in outputs:
+                yield output, digest, partial(yaml.safe_load, text)
 
 
 def kept_text(digest: str) -> str | None:

@@ -137,11 +137,13 @@ def _in_commits() -> Iterator[Told]:
 
 def _in_the_cache() -> Iterator[Told]:
     """Yield what only DVC remembers, as it gives runs back whose metrics nobody committed."""
-    for record in kept_runs(*STAGES):
-        for path, digest in _hashes(record, "outs").items():
-            if path in STAGES and (text := kept_text(digest)):
-                stages = {STAGES[path]: record}
-                yield Told(RUN_CACHE, HERE, path, text, partial(dict, stages))
+    for path, digest, read in kept_runs(*STAGES):
+        if text := kept_text(digest):
+            yield Told(RUN_CACHE, HERE, path, text, partial(_alone, STAGES[path], read))
+
+
+def _alone(stage: str, read: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    return {stage: read()}
 
 
 def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, tuple[str, str] | None]:

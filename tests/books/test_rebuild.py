@@ -99,7 +99,9 @@ class Repository(Project):
         metrics = self.folder / f"metrics/{stage}.json"
         self.keep(metrics.read_text())
         metrics.unlink()
-        self.write(".dvc/cache/runs/ab/abc/abcd", yaml.safe_dump(self.stages[stage]))
+        self.write(
+            ".dvc/cache/runs/ab/abc/abcd", yaml.safe_dump(self.stages[stage], sort_keys=False)
+        )
 
     def write(self, name, text):
         (self.folder / name).parent.mkdir(exist_ok=True, parents=True)
