@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from stages.books.people import UNKNOWN
 from stages.books.records import Record, looks_like_records, records_in, releases_in
-from stages.cache import kept_folder, kept_runs, kept_text
+from stages.cache import kept_folder, kept_runs, kept_text, shared_cache
 from stages.errors import UserError
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
@@ -165,7 +165,7 @@ def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, tuple[str, 
         claim = json.dumps([preprocess["deps"], preprocess["params"]]), consumed
     # Another project's table of the same name is another table. A project that was moved took it
     # along.
-    other = neighbour(told.folder)
+    other = shared_cache() if told.commit == RUN_CACHE else neighbour(told.folder)
     if other and table != NOWHERE:
         table = table._replace(data=str(other / table.data))
     return table, claim

@@ -145,6 +145,21 @@ def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, 
     )
 
 
+@pytest.mark.parametrize(("fingerprint", "same"), [("one", True), ("others", False)])
+def test_in_a_shared_cache_tables_are_known_by_content(
+    repository, monkeypatch, tmp_path, fingerprint, same
+):
+    # Another project's table may have the same name.
+    repository.made("second", prepared=repository.prepared(fingerprint=fingerprint))
+    repository.remember()
+    repository.run("git", "restore", "dvc.lock", "metrics")
+    (repository.folder / ".dvc/cache").rename(tmp_path / "shared")
+    repository.write(".dvc/config", f"[cache]\n    dir = {tmp_path / 'shared'}\n")
+    spends = repository.ledger(monkeypatch)
+    counted = [spends["first"], *([spends["second"]] if same else [])]
+    assert Ledger().total(spends["first"]) == total_epsilon(counted, 1e-5)
+
+
 def test_what_a_stage_consumed_is_believed_before_what_a_lock_says_of_it(repository, monkeypatch):
     # `dvc commit -f preprocess` after an edit: the lock says that the edited table was prepared.
     repository.made("second", md5="edited", prepared=repository.prepared())
