@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from stages.versions import home, locked, repository
+from stages.versions import locked, repository
 
 # An output in a record of the run-cache. To read all of all records as YAML would take long.
 _OUTPUT = re.compile(r"path: (.+)\n(?:  hash: md5\n)?  md5: (\w+)")
@@ -25,12 +25,6 @@ def kept_runs(*outputs: str) -> Iterator[tuple[str, str, Callable[[], dict[str, 
         for output, digest in _OUTPUT.findall(text):
             if output in outputs:
                 yield output, digest, partial(yaml.safe_load, text)
-
-
-def shared_cache() -> Path | None:
-    """Return where DVC's cache is, if that is where other projects may share it; else None."""
-    cache = _cache().resolve()
-    return None if cache.is_relative_to(home().resolve()) else cache
 
 
 def kept_text(digest: str) -> str | None:

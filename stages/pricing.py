@@ -1,5 +1,6 @@
 """What a run would cost, before it is made: both sides of it, from public numbers alone."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -31,6 +32,8 @@ class Price(NamedTuple):
     refused_at: float | None
 
     def __str__(self) -> str:
+        if math.isinf(self.total):
+            return " not known: earlier runs protect another unit than this schema"
         if self.refused_at is None:
             return f"{self.total:>8.3f}"
         return f" refused (`privacy_budget` would have to be {self.refused_at:.3f})"

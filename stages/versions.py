@@ -149,8 +149,10 @@ def _texts(told: io.BytesIO, count: int) -> Iterator[str | None]:
             yield None
 
 
-def places_with(*paths: str) -> list[Place]:
-    """Return where commits, those of experiments included, changed one of `paths`; oldest first.
+def places_with(*paths: str) -> dict[Place, list[str]]:
+    """Return where commits, those of experiments included, changed some of `paths`, oldest first.
+
+    And which of them, other than to remove them.
 
     In full history: by default Git leaves out what it takes for the same on both sides of a merge.
     With those that no branch has any more, since they were amended, stashed or rebased. And in
@@ -159,25 +161,32 @@ def places_with(*paths: str) -> list[Place]:
     anywhere = [f":(top,glob)**/{path}" for path in paths]
     where = ("--all", "--reflog", "--full-history", "--topo-order", "--reverse")
     commits = _history("rev-list", *where, "--", *anywhere)
-    how = ("--stdin", "--root", "-m", "-r", "--no-renames", "--name-only", "-z")
+    how = ("--stdin", "--root", "-m", "-r", "--no-renames", "--diff-filter=d", "--name-only", "-z")
     told = _history("diff-tree", *how, "--", *anywhere, given=commits).decode()
     here = _git("rev-parse", "--show-prefix").strip()
-    commit, places = "", []
+    commit = ""
+    places: dict[Place, list[str]] = {}
     for line in told.split("\0"):  # a commit, then what it changed
         path = next((path for path in paths if line.endswith(path)), None)
         if path is None:
             commit = line
         else:
             folder = line.removesuffix(path)
-            places.append(Place(commit, HERE if folder == here else folder))
-    return [*dict.fromkeys(places)]
+            place = Place(commit, HERE if folder == here else folder)
+            places.setdefault(place, []).append(path)
+    return places
 
 
 def neighbour(folder: str) -> Path | None:
     """Return where another project of Git's repository is, or None if it is none, or is no more."""
-    root = repository() / _git("rev-parse", "--show-cdup").strip()
-    there = (root / folder).resolve()
+    there = path_to(folder)
     return there if folder != HERE and (there / "dvc.lock").exists() else None
+
+
+def path_to(folder: str) -> Path:
+    """Return where the folder of a place is today."""
+    up = "" if folder == HERE else _git("rev-parse", "--show-cdup").strip()
+    return (repository() / up / folder).resolve()
 
 
 def is_shallow() -> bool:

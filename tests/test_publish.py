@@ -570,6 +570,11 @@ def test_metrics_of_another_run_are_refused(workspace):
     refused("does not have the figures")
 
 
+def test_less_for_all_runs_than_for_this_one_is_refused(workspace):
+    change_result(EvaluateResult, Path(), lambda metrics: metrics.update(epsilon_total=2.0))
+    refused("a smaller ε of all runs on record than of this one")
+
+
 def test_a_ledger_over_budget_is_refused(workspace):
     set_parameter("privacy_budget", 3.4)
     refused("above `privacy_budget` 3.4")

@@ -136,12 +136,12 @@ def book(
     if params.tuning_trial is not None:
         entry = begin_trial(ledger, params.tuning_trial, spend)
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
-    if after is not None:
-        ledger.require(after)
-    if of is not None and (run := ledger.take_up(of, spend)):
-        return Booking(spend, budget, ledger, run, is_settled=True)
     enter_missing(ledger, past)
     before = [record.run for record in past if record.run is not None]
+    for one in (*before, *([after] if after else [])):
+        ledger.require(one)
+    if of is not None and (run := ledger.take_up(of, spend)):
+        return Booking(spend, budget, ledger, run, is_settled=True)
     ledger.require_unit(spend, before)
     run = ledger.reserve(spend, budget, of=of, then=then if budget else None, past=before)
     return Booking(spend, budget, ledger, run)

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from stages.books.people import UNKNOWN
 from stages.books.records import Record, looks_like_records, records_in, releases_in
-from stages.cache import kept_folder, kept_runs, kept_text, shared_cache
+from stages.cache import kept_folder, kept_runs, kept_text
 from stages.errors import UserError
 from stages.privacy.events import from_json
-from stages.privacy.history import Spend
+from stages.privacy.history import ROW, Spend
 from stages.tabular.prepared import unit_of
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
@@ -46,7 +46,7 @@ class Table(NamedTuple):
     data: str
     fingerprint: str
     split: str
-    unit: str | None = None
+    unit: str = ROW
 
 
 # Where nobody can tell any more; each run's rows count as others there, of all tables.
@@ -129,9 +129,14 @@ class Told(NamedTuple):
 
 
 def _in_commits() -> Iterator[Told]:
-    places = (*places_with(*STAGES), Place(WORKSPACE))
-    files = [(place, path) for place in places for path in STAGES]
+    changed = places_with(*STAGES)
+    files = [(place, path) for place in (*changed, Place(WORKSPACE)) for path in STAGES]
     for (place, path), text in zip(files, files_at(files), strict=True):
+        if text is None and path in changed.get(place, []):
+            raise UserError(
+                f"Git knows that {path} changed in {place.commit[:12]} but does not have it, so ε "
+                "of earlier runs is not known. Bring what this clone lacks: git fetch --refetch"
+            )
         yield Told(*place, path, text or "{}", partial(locked, *place))
 
 
@@ -165,7 +170,7 @@ def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, tuple[str, 
         claim = json.dumps([preprocess["deps"], preprocess["params"]]), consumed
     # Another project's table of the same name is another table. A project that was moved took it
     # along.
-    other = shared_cache() if told.commit == RUN_CACHE else neighbour(told.folder)
+    other = neighbour(told.folder)
     if other and table != NOWHERE:
         table = table._replace(data=str(other / table.data))
     return table, claim

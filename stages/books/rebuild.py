@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from stages.books.on_record import NOWHERE, Found, on_record, spend_of
+from stages.books.on_record import NOWHERE, STAGES, Found, on_record, spend_of
 from stages.books.people import UNKNOWN
 from stages.books.records import Record
-from stages.books.store import Ledger
+from stages.books.store import FILE_NAME, Ledger
 from stages.books.tunings import close_dead
+from stages.errors import UserError
 from stages.privacy.history import Spend
-from stages.versions import WORKSPACE, is_shallow
+from stages.versions import WORKSPACE, home, is_shallow, neighbour, path_to, places_with
 
 SHALLOW = (
     "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
@@ -19,6 +20,7 @@ SHALLOW = (
 
 def open_ledger() -> Ledger:
     """Return the repository's ledger with every run that is on record anywhere in it."""
+    _refuse_one_left_behind()
     ledger = Ledger()
     if added := rebuild(ledger):
         print(f"privacy ledger: entered {added} runs that commits and experiments tell of")
@@ -27,6 +29,23 @@ def open_ledger() -> Ledger:
     if is_shallow():
         print(f"privacy ledger: {SHALLOW}", file=sys.stderr)
     return ledger
+
+
+def _refuse_one_left_behind() -> None:
+    """Make sure that no ledger lies where the project was before it was moved.
+
+    Runs that no commit tells of are in it alone.
+    """
+    path = home() / FILE_NAME
+    if path.exists():
+        return
+    for folder in dict.fromkeys(place.folder for place in places_with(*STAGES)):
+        left = path_to(folder) / FILE_NAME
+        if left.exists() and neighbour(folder) is None:
+            raise UserError(
+                f"{left}: the ledger of this project, which was moved. Move it along, so that no "
+                f"run is forgotten: mv {left} {path}"
+            )
 
 
 def rebuild(ledger: Ledger) -> int:

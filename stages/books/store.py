@@ -19,12 +19,7 @@ from pathlib import Path
 from stages.books.people import Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
-from stages.privacy.history import (
-    Spend,
-    budgeted_epsilon,
-    total_epsilon,
-    units_of,
-)
+from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
 from stages.versions import current_run, home, is_shallow
 
 FILE_NAME = "privacy-ledger.sqlite"
@@ -294,7 +289,11 @@ def _create(path: Path) -> None:
         try:
             os.link(scratch, path)
         except FileExistsError:
-            return
+            if not path.exists():
+                raise UserError(
+                    f"{path}: a link to a ledger that is not there. Bring that back, or remove the "
+                    "link; then this clone makes a ledger of its own."
+                ) from None
     finally:
         Path(scratch).unlink()
 
@@ -386,5 +385,5 @@ def spend_of(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
         events=tuple(from_json(json.loads(known["events"]))),
         epsilon=reserved["epsilon"],
         delta=reserved["delta"],
-        unit=reserved["unit"],
+        unit=reserved["unit"] or ROW,  # earlier versions did not tell
     )

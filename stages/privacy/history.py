@@ -25,6 +25,9 @@ GAUSSIAN_SHARE = 0.95
 
 SIDES: tuple[Side, ...] = ("train", "test")
 
+# The unit that is promised the least, of which a person may be many.
+ROW = "row"
+
 
 @dataclass(frozen=True)
 class Spend:
@@ -38,7 +41,7 @@ class Spend:
         events: the mechanisms it runs.
         epsilon: what they cost on their own, planned in advance, at `delta`.
         delta: δ.
-        unit: whom that is promised to, one row or a person with all rows; None if it is not told.
+        unit: whom that is promised to, one row or a person with all rows. Rows, unless it is told.
     """
 
     data: str
@@ -48,7 +51,7 @@ class Spend:
     events: tuple[Event, ...]
     epsilon: float
     delta: float
-    unit: str | None = None
+    unit: str = ROW
 
     def public(self) -> dict[str, Any]:
         """Return what may stand in the metrics: no path or hash of the private table."""
@@ -89,8 +92,8 @@ def total_epsilon(
 
 
 def units_of(spends: Sequence[Spend]) -> set[str]:
-    """Return whom spends promise something to, as far as they tell."""
-    return {spend.unit for spend in spends if spend.unit is not None}
+    """Return whom spends promise something to."""
+    return {spend.unit for spend in spends}
 
 
 def budgeted_epsilon(spends: Sequence[Spend], delta: float) -> float:

@@ -126,6 +126,9 @@ def mixtures(run: Run, model: Path) -> Iterator[str]:
     runs = dict.fromkeys(record.run for record in (*train.releases, *test.ledger))
     if test.releases and [*runs] != [record.run for record in test.releases]:
         yield "metrics/evaluate.json leaves out releases that the model was made from"
+    total, overall = test.epsilon_total, test.epsilon_overall
+    if total is not None and overall is not None and total < 0.999 * overall:
+        yield "metrics/evaluate.json tells a smaller ε of all runs on record than of this one"
     ends = {name: ending(run.epochs, name)[0] for name in ("loss", "accuracy")}
     if ends != {"loss": train.loss, "accuracy": train.accuracy}:
         yield "plots/training.csv does not end with the figures of metrics/train.json"

@@ -141,23 +141,8 @@ def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, 
     assert set(spends) == {"first", "second"}
     read = (spends["second"].data, spends["second"].fingerprint, spends["second"].unit)
     assert read == (
-        ("patients.csv", "two", "row") if is_kept else (UNKNOWN, "unknown, of second", None)
+        ("patients.csv", "two", "row") if is_kept else (UNKNOWN, "unknown, of second", "row")
     )
-
-
-@pytest.mark.parametrize(("fingerprint", "same"), [("one", True), ("others", False)])
-def test_in_a_shared_cache_tables_are_known_by_content(
-    repository, monkeypatch, tmp_path, fingerprint, same
-):
-    # Another project's table may have the same name.
-    repository.made("second", prepared=repository.prepared(fingerprint=fingerprint))
-    repository.remember()
-    repository.run("git", "restore", "dvc.lock", "metrics")
-    (repository.folder / ".dvc/cache").rename(tmp_path / "shared")
-    repository.write(".dvc/config", f"[cache]\n    dir = {tmp_path / 'shared'}\n")
-    spends = repository.ledger(monkeypatch)
-    counted = [spends["first"], *([spends["second"]] if same else [])]
-    assert Ledger().total(spends["first"]) == total_epsilon(counted, 1e-5)
 
 
 def test_what_a_stage_consumed_is_believed_before_what_a_lock_says_of_it(repository, monkeypatch):
@@ -403,6 +388,17 @@ def test_a_git_that_fails_is_no_empty_past(repository, monkeypatch):
         repository.ledger(monkeypatch)
 
 
+def test_what_a_partial_clone_lacks_is_no_empty_past(repository, monkeypatch, tmp_path):
+    repository.made("second")
+    commit_all(repository, "second")
+    repository.run("git", "config", "uploadpack.allowFilter", "true")
+    source, clone = f"file://{repository.folder}", Repository(tmp_path / "partial")
+    repository.run("git", "clone", "--quiet", "--filter=blob:none", source, str(clone.folder))
+    clone.run("git", "remote", "remove", "origin")
+    with pytest.raises(UserError, match="Git"):
+        clone.ledger(monkeypatch)
+
+
 def test_a_repository_of_somebody_else_is_no_empty_past(repository, monkeypatch):
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -447,6 +443,19 @@ def test_a_project_that_was_moved_into_a_folder_took_its_runs_along(
     assert set(spends) == {"first", "second", *(["side"] if commits else [])}
     assert spends["first"] == replace(spends["second"], fingerprint="one")
     assert Ledger().total(spends["second"]) == total_epsilon([*spends.values()], 1e-5)
+
+
+def test_a_ledger_that_was_left_behind_is_not_forgotten(repository, monkeypatch):
+    # Runs that were killed are in it alone.
+    repository.ledger(monkeypatch)
+    (repository.folder / ".gitignore").write_text("*.sqlite*\n")
+    project = moved(repository)
+    commit_all(repository, "moved")
+    with pytest.raises(UserError, match=r"which was moved. Move it along"):
+        project.ledger(monkeypatch)
+    for file in repository.folder.glob("privacy-ledger.sqlite*"):
+        file.rename(project.folder / file.name)
+    assert [entry.run for entry in open_ledger().entries()] == ["first"]
 
 
 @pytest.mark.parametrize(("content", "counts"), [("another", False), ("one", True)])
