@@ -42,8 +42,8 @@ def publish(folder: Path) -> Statement:
     total = refuse_unpublishable(run, budget_of(params))
     if make_statement(run) != drawn:
         raise UserError(
-            f"plots/{FILE_NAME} tells of another run than metrics/ and models/ hold. Bring them up "
-            "to date with: dvc repro"
+            f"plots/{FILE_NAME} tells of another run than metrics/ and models/ hold. Draw it anew, "
+            "which costs no ε, with: dvc repro --force --single-item plot"
         )
     # Since the run ended others may have been made, or brought in from the commits of a clone.
     test = run.test.model_copy(update={"epsilon_total": total})
