@@ -27,6 +27,19 @@ def kept_runs(*outputs: str) -> Iterator[tuple[str, str, Callable[[], dict[str, 
                 yield output, digest, partial(yaml.safe_load, text)
 
 
+def forget_run(run: str, *metrics: str) -> None:
+    """Remove from the run-cache what would bring back a run, and whatever measured it.
+
+    Args:
+        run: its id in the ledger.
+        metrics: which outputs tell of runs.
+    """
+    for record in _cache().glob("runs/*/*/*"):
+        found = _OUTPUT.findall(record.read_text("utf-8"))
+        if any(run in (kept_text(digest) or "") for name, digest in found if name in metrics):
+            record.unlink()
+
+
 def kept_text(digest: str) -> str | None:
     """Return the text of an output, or None where it is not in the cache."""
     place = _place(_cache(), digest)

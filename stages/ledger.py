@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.books.listing import by_people, export, listing, running_totals
-from stages.books.rebuild import open_ledger, rebuild
+from stages.books.rebuild import open_ledger, rebuild, strike
 from stages.books.store import Ledger
 from stages.commands import new_parser, run
 from stages.params import load_params
@@ -51,7 +51,7 @@ def _rebuild(_: Namespace) -> None:
 
 
 def _strike(arguments: Namespace) -> None:
-    open_ledger().strike(arguments.number, arguments.reason)
+    strike(arguments.number, arguments.reason)
     print(f"entry {arguments.number} no longer counts: {arguments.reason}")
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stages.books.booking import budget_of
-from stages.books.listing import counting
-from stages.books.people import same_people
+from stages.books.people import spends_about
 from stages.books.rebuild import open_ledger
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
@@ -16,6 +15,7 @@ from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon
 from stages.tabular.prepared import Prepared, Source
 from stages.tabular.schema import Schema
 from stages.tabular.split import source_of
+from stages.training.past import NO_PAST, Past, load_past
 from stages.training.setup import settle, training_spend
 from stages.versions import path_of
 
@@ -39,16 +39,16 @@ class Price(NamedTuple):
         return f" refused (`privacy_budget` would have to be {self.refused_at:.3f})"
 
 
-def spends_of(params: Params, prepared: Prepared) -> list[Spend]:
-    """Return what a new run releases about the training and about the test side.
+def spends_of(params: Params, prepared: Prepared, past: Past = NO_PAST) -> list[Spend]:
+    """Return what a run, new or from a past on, releases about the training and the test side.
 
     Raises:
         UserError: no size is declared, or the parameters allow no plan.
     """
     if params.train_size is None:
         raise UserError("params.yaml: to price a run, `train_size` has to be declared.")
-    _, plan = settle(params, prepared, params.train_size)
-    return [training_spend(plan, params, prepared), testing_spend(params, prepared)]
+    _, plan = settle(params, prepared, params.train_size, past)
+    return [training_spend(plan, params, prepared, past.events), testing_spend(params, prepared)]
 
 
 def prepared_for(params: Params) -> Prepared:
@@ -84,14 +84,16 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
     # A sweep over other settings reads the table once.
     tables = {(one.data, one.schema_path, one.test_fraction, one.split_seed): one for one in runs}
     (*_, prepared) = [prepared_for(one) for one in tables.values()]
-    source = prepared.source
-    spends = counting(same_people(open_ledger().entries(), (source.data, source.fingerprint)))
+    entries, planned = open_ledger().entries(), list[Spend]()
     for params in runs:
-        budget, then = budget_of(params), [*spends, *spends_of(params, prepared)]
+        past = load_past(params, prepared)
+        new = spends_of(params, prepared, past)
+        before = spends_about(entries, new[0], {str(one.run) for one in past.releases})
+        budget, then = budget_of(params), [*before, *planned, *new]
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
         yield Price(total_epsilon(then, params.target_delta), used if refused else None)
-        spends = spends if refused else then
+        planned += [] if refused else new
 
 
 def another_run(params: Params) -> str:

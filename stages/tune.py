@@ -34,7 +34,10 @@ def main() -> None:
     spends = price(arguments.trials, params)
     costs = ", ".join(f"ε = {spend.epsilon:.3f} on the {spend.side} side" for spend in spends)
     print(f"the best of all trials will have cost {costs}, also if this is interrupted")
-    print(f"running trials; how many is secret, {arguments.trials:g} on average")
+    print(
+        f"running trials; how many is secret, {arguments.trials:g} on average. Do not look at them "
+        "meanwhile (dvc exp show, dvc exp apply): the price is of showing the best alone"
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that losers are removed then, too
     best = run_trials(grid, arguments.trials, params, spends)
     print(f"the best trial is experiment {best}: {costs}. Keep it with: dvc exp apply {best}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -142,6 +143,12 @@ def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh, name)
     table = fresh.folder / "data/sample_medical_data.csv"
     rows = table.read_text().splitlines()[:-1]
     (fresh.folder / f"data/{name}").write_text("\n".join(rows) + "\n")
+    fresh.set(data=f"data/{name}", mode="continue", continue_from="first", target_epsilon=2)
+    fresh.stage("preprocess")
+    (told_before,) = re.findall(
+        r"The total after another run .*: *([\d.]+)", fresh.run("python", "-m", "stages.ledger")
+    )
+    fresh.run("git", "restore", "params.yaml")
     continue_to(fresh, 2, "first", f"-S=data=data/{name}")
     metrics = told(fresh, "train")
     assert metrics["parent"]["data_changed"] is True
@@ -161,6 +168,7 @@ def test_changed_data_is_allowed_said_and_booked_on_the_same_people(fresh, name)
     assert {one["run"] for one in metrics["releases"]} == {trained.run} | trained.past
     assert len(trained.past) == 1
     total = total_epsilon([entry.spend for entry in entries], 1e-5)
+    assert float(told_before) == pytest.approx(total, rel=0.01)
     assert f"ε = {total:.3f}" in Ledger(fresh.folder / "privacy-ledger.sqlite").summary(
         entries[-1].spend, None
     )

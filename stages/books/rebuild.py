@@ -8,9 +8,10 @@ from stages.books.people import UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
 from stages.books.tunings import close_dead
+from stages.cache import forget_run
 from stages.errors import UserError
 from stages.privacy.history import Spend
-from stages.versions import WORKSPACE, home, is_shallow, neighbour, path_to, places_with
+from stages.versions import HERE, WORKSPACE, home, is_shallow, neighbour, path_to, places_with
 
 SHALLOW = (
     "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
@@ -39,13 +40,23 @@ def _refuse_one_left_behind() -> None:
     path = home() / FILE_NAME
     if path.exists():
         return
-    for folder in dict.fromkeys(place.folder for place in places_with(*STAGES)):
+    elsewhere = {place.folder for place in places_with(*STAGES)} - {HERE}
+    for folder in sorted(elsewhere):
         left = path_to(folder) / FILE_NAME
         if left.exists() and neighbour(folder) is None:
             raise UserError(
                 f"{left}: the ledger of this project, which was moved. Move it along, so that no "
                 f"run is forgotten: mv {left} {path}"
             )
+
+
+def strike(number: int, reason: str) -> None:
+    """Let an entry of the ledger no longer count, and DVC not bring its run back.
+
+    Raises:
+        UserError: there is no such entry, or it is struck already.
+    """
+    forget_run(open_ledger().strike(number, reason), *STAGES)
 
 
 def rebuild(ledger: Ledger) -> int:

@@ -142,8 +142,8 @@ class Ledger:
         with self.writing() as connection:
             append_settlement(connection, run, events)
 
-    def strike(self, number: int, reason: str) -> None:
-        """Enter that an entry does not count, for a reason that stays on record.
+    def strike(self, number: int, reason: str) -> str:
+        """Enter that an entry does not count, for a reason that stays; return the id of its run.
 
         Raises:
             UserError: there is no such entry, or it is struck already.
@@ -154,6 +154,7 @@ class Ledger:
             raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
         with self.writing() as connection:
             append(connection, kind="strike", run=entry.run, reason=reason)
+        return entry.run
 
     def entries(self) -> list[Entry]:
         """Return every spend, oldest first."""

@@ -253,7 +253,10 @@ def _of_accountants(run: Run, last: Steps) -> Figures:
     tested = _epsilon_of_counts(run.test_events, delta)
     yield "ε of the training", train.epsilon, trained
     yield "ε of the test figures", run.test.epsilon, tested
-    alone = {own.run: own_alone if planned else None} | {r.run: tested for r in run.test.ledger}
+    # Each release at the δ that it was asked for with, which may be another than the model's.
+    alone = {own.run: own_alone if planned else None} | {
+        one.run: _epsilon_of_counts(run.test_events, one.spend.delta) for one in run.test.ledger
+    }
     for record in run.releases:
         if (computed := alone.get(record.run)) is not None:
             yield f"ε of the release {record.run}", record.spend.epsilon, computed

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,6 +15,7 @@ from stages.books.booking import Booking
 from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger
 from stages.books.store import Ledger
+from stages.cache import forget_run
 from stages.errors import UserError
 from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
@@ -143,6 +145,21 @@ def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, 
     assert read == (
         ("patients.csv", "two", "row") if is_kept else (UNKNOWN, "unknown, of second", "row")
     )
+
+
+def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
+    repository.made("second", prepared=repository.prepared())
+    repository.remember()
+    monkeypatch.chdir(repository.folder)
+    record = repository.folder / ".dvc/cache/runs/ab/abc/abcd"
+    forget_run("another", "metrics/train.json")
+    assert record.exists()
+    open_ledger()
+    (number,) = [entry.number for entry in Ledger().entries() if entry.run == "second"]
+    arguments = ("strike", str(number), "--reason", "nobody has seen it")
+    environment = {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(repository.folder)}
+    repository.run(sys.executable, "-m", "stages.ledger", *arguments, env=environment)
+    assert not record.exists()
 
 
 def test_what_a_stage_consumed_is_believed_before_what_a_lock_says_of_it(repository, monkeypatch):
