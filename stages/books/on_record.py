@@ -53,6 +53,10 @@ class Table(NamedTuple):
 NOWHERE = Table(UNKNOWN, UNKNOWN, UNKNOWN)
 
 
+# From what a lock says that a table was prepared, and what came out.
+Claim = tuple[str, str]
+
+
 class Found(NamedTuple):
     """A release on record.
 
@@ -61,15 +65,16 @@ class Found(NamedTuple):
         spend: what was released.
         past: ids of the runs that it is told to be made from.
         apart: of these, what is told to have read another table or split.
-        claim: from what a lock says that the table was prepared, and what came out; None where it
-            need not be believed.
+        claim: what its lock says of the table, see `claim_of`; None without one.
+        is_certain: whether what was prepared says itself of which table it is.
     """
 
     commit: str
     spend: Spend
     past: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
-    claim: tuple[str, str] | None = None
+    claim: Claim | None = None
+    is_certain: bool = False
 
     def read_nobody_knows_what(self, run: str) -> "Found":
         """Return the same where it cannot be told what was read."""
@@ -96,7 +101,7 @@ def on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
         deals = {str(one.run): one.spend.deal for one in others}
         if missing := [one for one in own if one.run is not None and one.run not in known]:
             stages = told.stages()
-            table, claim = _table_of(told, stages)
+            table, is_certain = _table_of(told, stages)
             trial = _params(stages, STAGES[told.path]).get("tuning_trial")
             for one in missing:
                 # Of a tuning one trial is left. Where more are, each has been shown.
@@ -105,7 +110,10 @@ def on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
                 past = frozenset({*deals} - {str(one.run)}) if own_deal else frozenset()
                 apart = frozenset(other for other in past if deals[other] != own_deal)
                 spend = spend_of(one, table)
-                yield f"{one.run}{again}", Found(told.commit, spend, past, apart, claim)
+                yield (
+                    f"{one.run}{again}",
+                    Found(told.commit, spend, past, apart, claim_of(stages), is_certain),
+                )
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
                 yield str(one.run), Found(told.commit, spend_of(one, NOWHERE))
@@ -151,8 +159,19 @@ def _alone(stage: str, read: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     return {stage: read()}
 
 
-def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, tuple[str, str] | None]:
-    """Return whose rows the run with these metrics read, by what its stage consumed, and `claim`.
+def claim_of(stages: Mapping[str, Any]) -> Claim | None:
+    """Return what a lock says of its prepared table; None if it says nothing."""
+    preprocess = stages.get("preprocess", {})
+    made = _hashes(preprocess, "outs").get("data/prepared")
+    if made is None:
+        return None
+    return json.dumps([preprocess.get("deps"), preprocess.get("params")]), made
+
+
+def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, bool]:
+    """Return whose rows the run with these metrics read, by what its stage consumed.
+
+    And whether that is certain.
 
     Not by params.yaml, which may have been changed since the run. Where dvc.lock is of other
     metrics nobody can tell any more. What the stage consumed says of itself which table it is;
@@ -162,18 +181,15 @@ def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, tuple[str, 
     stage = stages.get(STAGES[told.path], {})
     consumed = _hashes(stage, "deps").get("data/prepared")
     if _hashes(stage, "outs").get(told.path) != _md5(told.text) or consumed is None:
-        return NOWHERE, None
-    kept, claim = _table_in(kept_folder(consumed)), None
+        return NOWHERE, False
+    kept = _table_in(kept_folder(consumed))
     table = kept or _table_by_lock(told, stages, consumed)
-    if kept is None and table != NOWHERE:
-        preprocess = stages["preprocess"]
-        claim = json.dumps([preprocess["deps"], preprocess["params"]]), consumed
     # Another project's table of the same name is another table. A project that was moved took it
     # along.
     other = neighbour(told.folder)
     if other and table != NOWHERE:
         table = table._replace(data=str(other / table.data))
-    return table, claim
+    return table, kept is not None
 
 
 def _table_in(prepared: Mapping[str, str]) -> Table | None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from stages.books.on_record import NOWHERE, STAGES, Found, on_record, spend_of
+from stages.books.on_record import NOWHERE, STAGES, Found, claim_of, on_record, spend_of
 from stages.books.people import UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
@@ -11,7 +11,16 @@ from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
 from stages.privacy.history import Spend
-from stages.versions import HERE, WORKSPACE, home, is_shallow, neighbour, path_to, places_with
+from stages.versions import (
+    HERE,
+    WORKSPACE,
+    home,
+    is_shallow,
+    locked,
+    neighbour,
+    path_to,
+    places_with,
+)
 
 SHALLOW = (
     "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
@@ -72,7 +81,7 @@ def rebuild(ledger: Ledger) -> int:
         had = missing.get(run)
         if had is None or (had.spend.split == UNKNOWN and found.spend.split != UNKNOWN):
             missing[run] = found
-    for run in {*_denied(missing), *_contradicted(missing)}:
+    for run in {*_denied(missing), *_contradicted(missing)} if missing else ():
         missing[run] = missing[run].read_nobody_knows_what(run)
     return sum(
         ledger.enter_past(found.spend, run, found.commit, found.past)
@@ -110,9 +119,9 @@ def _contradicted(found: Mapping[str, Found]) -> Iterator[str]:
     makes a lock say that whatever is there came of whatever is there.
     """
     prepared: dict[str, set[str]] = {}
-    claims = {run: one.claim for run, one in found.items() if one.claim is not None}
-    for read, made in claims.values():
-        prepared.setdefault(read, set()).add(made)
-    for run, (read, _) in claims.items():
-        if len(prepared[read]) > 1:
+    for claim in (claim_of(locked(WORKSPACE)), *(one.claim for one in found.values())):
+        if claim is not None:
+            prepared.setdefault(claim[0], set()).add(claim[1])
+    for run, one in found.items():
+        if one.claim and not one.is_certain and len(prepared[one.claim[0]]) > 1:
             yield run

@@ -181,6 +181,22 @@ def test_locks_that_contradict_each_other_are_not_believed(repository, monkeypat
     assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
 
 
+@pytest.mark.parametrize("run_again", [True, False])
+def test_a_lock_is_not_believed_against_what_is_prepared_here(repository, monkeypatch, run_again):
+    # A clone pulls the edited table and prepares it, before or after it asks for the past.
+    repository.made("second", md5="edited", prepared="p1")
+    commit_all(repository, "second, on the table before its edit")
+    prepared = repository.prepared(fingerprint="edited")
+    repository.made("third", md5="edited", prepared=prepared)
+    if run_again:
+        commit_all(repository, "third")
+    else:
+        repository.run("git", "restore", "metrics")
+    spends = repository.ledger(monkeypatch)
+    assert spends["second"].data == UNKNOWN
+    assert not run_again or spends["third"].fingerprint == "edited"
+
+
 def test_a_run_that_a_merge_hides_is_known(repository, monkeypatch):
     # The merge keeps one side's files, so Git finds nothing of the other's on its shortest way.
     repository.run("git", "checkout", "--quiet", "-b", "side")
