@@ -1,9 +1,9 @@
 """What DVC's cache keeps: outputs by their hashes, and which run of a stage made which."""
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def kept_runs(*outputs: str) -> Iterator[tuple[str, str, Callable[[], dict[str, 
         text = record.read_text("utf-8")
         for output, digest in _OUTPUT.findall(text):
             if output in outputs:
-                yield output, digest, partial(yaml.safe_load, text)
+                yield output, digest, functools.partial(yaml.safe_load, text)
 
 
 def forget_run(run: str, *metrics: str) -> None:
@@ -82,8 +82,13 @@ def _place(cache: Path, digest: str) -> Path:
 
 
 def _cache() -> Path:
+    return _cache_of(repository() / ".dvc")
+
+
+@functools.cache
+def _cache_of(home: Path) -> Path:
+    """Read DVC's configuration once, as a ledger looks up many outputs."""
     # Takes a while to import, and only commands and spends need it.
     from dvc.config import Config  # noqa: PLC0415
 
-    home = repository() / ".dvc"
     return Path(Config(str(home))["cache"].get("dir") or home / "cache")

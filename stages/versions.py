@@ -4,7 +4,7 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,7 +201,12 @@ def dependency_hashes(commit: str, stage: str) -> set[str]:
 
 def parameters_at(commit: str, stage: str) -> dict[str, Any]:
     """Return the parameters that a stage ran with, as `dvc.lock` at `commit` knows them."""
-    ran: dict[str, Any] = locked(commit).get(stage, {}).get("params", {}).get("params.yaml", {})
+    return parameters_in(locked(commit), stage)
+
+
+def parameters_in(stages: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Return the parameters that a stage ran with, as a lock has its stages."""
+    ran: dict[str, Any] = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
     return ran
 
 

@@ -138,8 +138,7 @@ def book(
         return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
     enter_missing(ledger, past)
     before = [record.run for record in past if record.run is not None]
-    for one in (*before, *([after] if after else [])):
-        ledger.require(one)
+    ledger.require(*before, *([after] if after else []))
     if of is not None and (run := ledger.take_up(of, spend)):
         return Booking(spend, budget, ledger, run, is_settled=True)
     ledger.require_unit(spend, before)

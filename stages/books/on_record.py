@@ -27,6 +27,7 @@ from stages.versions import (
     files_at,
     locked,
     neighbour,
+    parameters_in,
     places_with,
 )
 
@@ -35,9 +36,6 @@ STAGES = {"metrics/train.json": "train", "metrics/evaluate.json": "evaluate"}
 
 # In place of a commit, where only DVC's cache tells of a run.
 RUN_CACHE = "run-cache"
-
-# The schema in a prepared table.
-SCHEMA = "schema.json"
 
 
 class Table(NamedTuple):
@@ -102,7 +100,7 @@ def on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
         if missing := [one for one in own if one.run is not None and one.run not in known]:
             stages = told.stages()
             table, is_certain = _table_of(told, stages)
-            trial = _params(stages, STAGES[told.path]).get("tuning_trial")
+            trial = parameters_in(stages, STAGES[told.path]).get("tuning_trial")
             for one in missing:
                 # Of a tuning one trial is left. Where more are, each has been shown.
                 again = "" if trial == trials.setdefault(one.run, trial) else f", {trial}"
@@ -194,7 +192,9 @@ def _table_of(told: Told, stages: Mapping[str, Any]) -> tuple[Table, bool]:
 
 def _table_in(prepared: Mapping[str, str]) -> Table | None:
     """Return which table a prepared one is made of, by its files in the cache; None without."""
-    source, schema = (kept_text(prepared.get(name, "none")) for name in ("source.json", SCHEMA))
+    source, schema = (
+        kept_text(prepared.get(name, "none")) for name in ("source.json", "schema.json")
+    )
     if source is None or schema is None:
         return None
     return Table(**json.loads(source), unit=unit_of(schema))
@@ -202,7 +202,7 @@ def _table_in(prepared: Mapping[str, str]) -> Table | None:
 
 def _table_by_lock(told: Told, stages: Mapping[str, Any], consumed: str) -> Table:
     preprocess = stages.get("preprocess", {})
-    params = _params(stages, "preprocess")
+    params = parameters_in(stages, "preprocess")
     if _hashes(preprocess, "outs").get("data/prepared") != consumed or "data" not in params:
         return NOWHERE
     read = _hashes(preprocess, "deps")
@@ -217,11 +217,6 @@ def _table_by_lock(told: Told, stages: Mapping[str, Any], consumed: str) -> Tabl
     name = data if data in read else next(iter(tables), data)
     fingerprint = read.get(name, f"{UNKNOWN}, of {_md5(told.text)}")
     return Table(name, fingerprint, split, unit_of(text))
-
-
-def _params(stages: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
-    params: Mapping[str, Any] = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
-    return params
 
 
 def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:

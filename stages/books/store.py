@@ -172,23 +172,24 @@ class Ledger:
             raise UserError("the privacy ledger is empty. Make a run first: dvc repro")
         return entries
 
-    def require(self, run: str) -> None:
-        """Make sure that a run is on record, and counts, before another builds on it.
+    def require(self, *runs: str) -> None:
+        """Make sure that runs are on record, and count, before another builds on them.
 
         Raises:
-            UserError: it is not, or does not.
+            UserError: one is not, or does not.
         """
-        entry = next((entry for entry in self.entries() if entry.run == run), None)
-        if entry is not None and entry.struck is not None:
-            raise UserError(
-                f"{self.path}: the entry of the run to build on was struck ({entry.struck}), so "
-                "nothing of it may be used. Build on another run, or train anew."
-            )
-        if entry is None:
-            raise UserError(
-                f"{self.path}: the run to continue from is on record nowhere: neither here nor in "
-                "the metrics of any commit or experiment. Continue from another run."
-            )
+        known = {entry.run: entry for entry in self.entries()}
+        for entry in map(known.get, runs):
+            if entry is not None and entry.struck is not None:
+                raise UserError(
+                    f"{self.path}: the entry of the run to build on was struck ({entry.struck}), "
+                    "so nothing of it may be used. Build on another run, or train anew."
+                )
+            if entry is None:
+                raise UserError(
+                    f"{self.path}: the run to continue from is on record nowhere: neither here nor "
+                    "in the metrics of any commit or experiment. Continue from another run."
+                )
 
     def require_unit(self, spend: Spend, runs: Collection[str]) -> None:
         """Make sure that `runs`, on which `spend` builds, promise something to the same unit.
@@ -275,8 +276,16 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _upgrade(connection: sqlite3.Connection) -> None:
     """Give a ledger of an earlier version the column that it had not."""
-    if "unit" not in {row["name"] for row in connection.execute("PRAGMA table_info(entries)")}:
+    if _has_unit(connection):
+        return
+    connection.execute("BEGIN IMMEDIATE")  # one of several processes that find it so does it
+    if not _has_unit(connection):
         connection.execute("ALTER TABLE entries ADD COLUMN unit TEXT")
+    connection.commit()
+
+
+def _has_unit(connection: sqlite3.Connection) -> bool:
+    return "unit" in {row["name"] for row in connection.execute("PRAGMA table_info(entries)")}
 
 
 def _create(path: Path) -> None:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Values = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+from stages.evaluation.scores import Places, Values
 
 # Pairs of redraws of the noise, one the mirror image of the other.
 PAIRS = 500
@@ -65,8 +63,8 @@ class Estimate:
         """
         plain = figures(self.values)
         counts = self.values.reshape(-1, *(1 for _ in plain.shape))
-        moved = counts * self._derivatives(figures) ** 2
-        sampling = sum(np.sqrt(np.maximum(moved[view].sum(axis=0), 0.0)) for view in views)
+        variances = counts * self._derivatives(figures) ** 2
+        sampling = sum(np.sqrt(np.maximum(variances[view].sum(axis=0), 0.0)) for view in views)
         moved = figures(self.values + self._noise())
         value = 2 * plain - moved.mean(axis=0)
         noise = np.quantile(np.abs(moved - plain), CONFIDENCE, axis=0)

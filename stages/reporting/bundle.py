@@ -89,8 +89,7 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float | None:
         raise _refusal(SHALLOW)
     ledger = open_ledger()
     own, *_ = _own_entries(run, ledger.entries())
-    for record in run.releases:
-        ledger.require(str(record.run))
+    ledger.require(*(str(record.run) for record in run.releases))
     total = ledger.total(own.spend, run.train.delta)
     if budget is not None and total is None:
         raise _refusal(
