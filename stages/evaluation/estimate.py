@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
 
 from stages.evaluation.scores import Places, Values
 
@@ -14,6 +17,11 @@ PAIRS = 500
 # Share of cases in which what is right lies within ±, and how many deviations that is.
 CONFIDENCE = 0.95
 DEVIATIONS = 1.96
+
+# Where figures can be at all: least and greatest, of any shape that fits them.
+Range = tuple[Values | float, Values | float]
+ANYWHERE: Range = (-np.inf, np.inf)
+SHARE: Range = (0.0, 1.0)
 
 
 class Measured(NamedTuple):
@@ -44,49 +52,77 @@ class Estimate:
     values: Values
     root: Values | None
 
+    @cached_property
+    def plausible(self) -> Values:
+        """(cells,) counts that people can have: none below zero, and as many in all as estimated.
+
+        Of such counts those that are nearest to the estimated ones, by how likely noise is to have
+        moved them there (the projection on a cone, by way of its polar cone: Moreau 1962).
+        """
+        if self.root is None:
+            return self.values
+        drawn = np.linalg.solve(self.root.T @ self.root, self.root.T @ self.values)
+        nearest = np.maximum(self.root @ (drawn + self.root.T @ nnls(self.root.T, -drawn)[0]), 0.0)
+        return nearest * (max(self.values.sum(), 0.0) / max(nearest.sum(), 1.0))
+
     def measure(
-        self, figures: Callable[[Values], Values], views: Sequence[Places | slice] = (slice(None),)
+        self,
+        figures: Callable[[Values], Values],
+        views: Sequence[Places | slice] = (slice(None),),
+        within: Range = ANYWHERE,
     ) -> Measured:
         """Return figures of the counts, each ± what it may be off.
 
         A figure that is not linear in the counts is off on average even if these are not: by about
-        as much as it is when the noise is added once more, which is subtracted (the bootstrap's
-        correction; Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §10.6). Sampling
-        moves a count like a Poisson variable, and a figure by its derivatives: for the ROC area
-        this is the variance of DeLong et al. 1988.
+        as much as it is when such noise is added to plausible counts, which is subtracted (the
+        parametric bootstrap's correction; Efron & Tibshirani 1993, "An Introduction to the
+        Bootstrap", §6.5 and §10.6). Counts that nobody can have would tell how far noise moves a
+        figure badly: shares of next to nothing run away. Sampling moves a count like a Poisson
+        variable, and a figure by its derivatives: for the ROC area this is the variance of DeLong
+        et al. 1988.
 
         Args:
             figures: from counts (…, cells) to figures (…, any shape), with whatever counts.
             views: cells in which people are counted once; all, unless the same people are counted
                 several times. What is not known then is how these go together, so that the
                 deviations add up and not their squares.
+            within: where figures can be, beyond which they are not shown; it is where they are
+                shown that ± is about.
         """
-        plain = figures(self.values)
-        counts = self.values.reshape(-1, *(1 for _ in plain.shape))
+        at = figures(self.plausible)
+        counts = self.plausible.reshape(-1, *(1 for _ in at.shape))
         variances = counts * self._derivatives(figures) ** 2
-        sampling = sum(np.sqrt(np.maximum(variances[view].sum(axis=0), 0.0)) for view in views)
-        moved = figures(self.values + self._noise())
-        value = 2 * plain - moved.mean(axis=0)
-        noise = np.quantile(np.abs(moved - plain), CONFIDENCE, axis=0)
+        sampling = sum(np.sqrt(variances[view].sum(axis=0)) for view in views)
+        moved = figures(self.plausible + self._noise())
+        bias = moved.mean(axis=0) - at
+        shown = np.clip(moved - bias, *within)
+        noise = np.quantile(np.abs(shown - at), CONFIDENCE, axis=0)
+        value = np.clip(figures(self.values) - bias, *within)
         return Measured(value, noise, np.hypot(noise, DEVIATIONS * sampling))
 
     def measure_greatest(self, figures: Callable[[Values], Values]) -> Measured:
         """Return the greatest of several figures, of shape ().
 
-        The greatest of several is off by no more than the one of them that is off most. So its ± is
-        that of all that may be the greatest, together: of equal ones the greatest lies above what
-        is right more often than each of them.
+        Which of them it is need not be known, so its ± is the widest of those that it may be. Among
+        new patients it is worse: that of equal ones is the greatest which happens to be too large
+        is no matter of noise, and not subtracted. So there its ± is that of all of them together.
 
         Args:
             figures: from counts (…, cells) to figures (…, several).
         """
-        plain, moved = figures(self.values), figures(self.values + self._noise())
-        value = 2 * plain.max() - moved.max(axis=-1).mean()
-        chance = np.sqrt(np.maximum(self.values, 0.0))[:, None] * self._derivatives(figures)
-        drawn = np.random.default_rng(1).standard_normal((20 * PAIRS, len(plain)))
+        found, at = figures(self.values), figures(self.plausible)
+        moved = figures(self.plausible + self._noise())
+        value = found.max() - (moved.max(axis=-1).mean() - at.max())
+        chance = np.sqrt(self.plausible)[:, None] * self._derivatives(figures)
+        drawn = np.random.default_rng(1).standard_normal((20 * PAIRS, len(at)))
         sampling = drawn @ np.linalg.qr(chance, mode="r")
-        resampled = np.resize(moved, sampling.shape) + sampling
-        return Measured(value, *(_band_of_greatest(plain, some) for some in (moved, resampled)))
+        noise = np.abs(moved - at)
+        both = np.abs(np.resize(moved, sampling.shape) + sampling - at)
+        return Measured(
+            value,
+            np.quantile(noise, CONFIDENCE, axis=0)[_may_be_greatest(found, noise)].max(),
+            np.quantile(both[:, _may_be_greatest(found, both)].max(axis=-1), CONFIDENCE),
+        )
 
     def _noise(self) -> Values:
         """Return (draws, cells): the noise, drawn again."""
@@ -100,14 +136,11 @@ class Estimate:
     def _derivatives(self, figures: Callable[[Values], Values]) -> Values:
         """Return (cells, …) how much one person more in a cell moves the figures."""
         half = np.eye(len(self.values)) / 2
-        moved: Values = figures(self.values + half) - figures(self.values - half)
+        moved: Values = figures(self.plausible + half) - figures(self.plausible - half)
         return moved
 
 
-def _band_of_greatest(plain: Values, moved: Values) -> Values:
-    """Return how far the greatest of `plain` (several,) may be off, by draws (…, several) of it."""
-    off = np.abs(moved - plain)
+def _may_be_greatest(found: Values, off: Values) -> npt.NDArray[np.bool_]:
+    """Return which of `found` (several,) may be the greatest, by draws (…, several) of their ±."""
     most = np.quantile(off.max(axis=-1), CONFIDENCE)
-    may_be = plain >= plain.max() - 2 * most
-    band: Values = np.quantile(off[..., may_be].max(axis=-1), CONFIDENCE)
-    return band
+    return np.asarray(found >= found.max() - 2 * most)

@@ -1,8 +1,10 @@
 """Every test metric, from one table of counts (see `layout.Table`).
 
 Counts are estimates: they have fractions, and may be below zero. What is computed here is not cut,
-so that it has no bias; who shows it cuts it to its `RANGE`.
+so that it has no bias; it is shown within `ranges`.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from stages.evaluation.layout import Table
 from stages.evaluation.scores import Values, bin_losses
 
 # Where a metric can be at all, other than in [0, 1].
-RANGES = {"loss": (0.0, np.inf), "gain": (-1.0, 1.0), "rows": (0.0, np.inf)}
+_RANGES = {"loss": (0.0, np.inf), "gain": (-1.0, 1.0), "rows": (0.0, np.inf)}
 
 # As far as a share is let run away whose denominator may be nothing but noise.
 _LEAST, _MOST = -1.0, 2.0
@@ -34,13 +36,12 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
     f1s = _ratio(2 * right, of_label + predicted)
     areas = roc_area(table.scores)
     own = (lambda each: each[..., -1]) if confusion.shape[-1] == 2 else _mean
-    accuracy = _ratio(right.sum(axis=-1), rows)
-    base_rate = shares_of_classes(table).max(axis=-1)
+    share_right, base_rate = accuracy(table), shares_of_classes(table).max(axis=-1)
     near = {"within_one_band": _within_one_band(confusion, rows)} if ordered else {}
     return {
-        "accuracy": accuracy,
+        "accuracy": share_right,
         "base_rate": base_rate,
-        "gain": accuracy - base_rate,
+        "gain": share_right - base_rate,
         "loss": _loss(table),
         "balanced_accuracy": _mean(recalls),
         "precision": own(precisions),
@@ -49,6 +50,12 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
         "roc_auc": own(areas),
         **near,
     }
+
+
+def accuracy(table: Table) -> Values:
+    """Return (…): the share of rows that are classified right."""
+    right = np.trace(table.confusion, axis1=-2, axis2=-1)
+    return _ratio(right, table.confusion.sum(axis=(-1, -2)))
 
 
 def shares_of_classes(table: Table) -> Values:
@@ -63,9 +70,10 @@ def _within_one_band(confusion: Values, rows: Values) -> Values:
     return _ratio((confusion * (abs(label - predicted) <= 1)).sum(axis=(-1, -2)), rows)
 
 
-def cut(name: str, value: Values) -> Values:
-    """Return a metric as it is shown: no further than it can be."""
-    return np.clip(value, *RANGES.get(name, (0.0, 1.0)))
+def ranges(names: Iterable[str]) -> tuple[Values, Values]:
+    """Return the least and the greatest (metrics,) that metrics can be, and are shown as."""
+    least, greatest = zip(*(_RANGES.get(name, (0.0, 1.0)) for name in names), strict=True)
+    return np.array(least), np.array(greatest)
 
 
 def _mean(values: Values) -> Values:

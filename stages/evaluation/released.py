@@ -5,9 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.evaluation.estimate import Estimate, Measured
+from stages.evaluation.estimate import ANYWHERE, Estimate, Measured, Range
 from stages.evaluation.layout import Layout, Table
-from stages.evaluation.metrics import all_metrics, cut, group_metrics, shares_of_classes
+from stages.evaluation.metrics import (
+    accuracy,
+    all_metrics,
+    group_metrics,
+    ranges,
+    shares_of_classes,
+)
 from stages.evaluation.scores import Values
 
 
@@ -27,10 +33,10 @@ class Released(NamedTuple):
         """The estimates as a table."""
         return self.layout.table(self.counts.values)
 
-    def measure(self, figures: Callable[[Table], Values]) -> Measured:
+    def measure(self, figures: Callable[[Table], Values], within: Range = ANYWHERE) -> Measured:
         """Return figures of the table, which may have leading axes, each with its ±."""
         return self.counts.measure(
-            lambda counts: figures(self.layout.table(counts)), self.layout.views
+            lambda counts: figures(self.layout.table(counts)), self.layout.views, within
         )
 
     @property
@@ -40,19 +46,22 @@ class Released(NamedTuple):
 
     def figures(self, *, ordered: bool = False) -> dict[str, Measured]:
         """Return every metric, each of shape (); `ordered` says that the classes are bands."""
+        names = all_metrics(self.table, ordered=ordered)
 
         def each(table: Table) -> Values:
             return np.stack([*all_metrics(table, ordered=ordered).values()], axis=-1)
 
-        figures = _named(all_metrics(self.table, ordered=ordered), self.measure(each))
-        return figures | {"base_rate": self._base_rate()}
+        figures = _named(names, self.measure(each, ranges(names)))
+        # Of nearly equal shares it is not known which is the greatest.
+        base_rate = self._greatest(shares_of_classes)
+        loss = self._greatest(lambda table: shares_of_classes(table) - accuracy(table)[..., None])
+        return figures | {
+            "base_rate": base_rate._replace(value=np.clip(base_rate.value, 0, 1)),
+            "gain": loss._replace(value=np.clip(-loss.value, -1, 1)),
+        }
 
-    def _base_rate(self) -> Measured:
-        """Return the greatest share: of nearly equal ones it is not known which it is."""
-        found = self.counts.measure_greatest(
-            lambda counts: shares_of_classes(self.layout.table(counts))
-        )
-        return found._replace(value=cut("base_rate", found.value))
+    def _greatest(self, figures: Callable[[Table], Values]) -> Measured:
+        return self.counts.measure_greatest(lambda counts: figures(self.layout.table(counts)))
 
 
 def figures_of_everyone(counts: Released) -> dict[str, Measured]:
@@ -70,13 +79,11 @@ def figures_of_groups(counts: Estimate, classes: int) -> dict[str, Measured]:
         groups = values.reshape(*values.shape[:-1], -1, classes, 2)
         return np.stack([*group_metrics(groups).values()], axis=-1)
 
-    return _named(group_metrics(np.zeros((1, classes, 2))), counts.measure(each))
+    names = group_metrics(np.zeros((1, classes, 2)))
+    return _named(names, counts.measure(each, within=ranges(names)))
 
 
 def _named(names: Iterable[str], measured: Measured) -> dict[str, Measured]:
-    """Return figures, which are along the last axis, by name, each as far as it can be."""
+    """Return figures, which are along the last axis, by name."""
     parts = (np.moveaxis(part, -1, 0) for part in measured)
-    return {
-        name: Measured(cut(name, value), noise, new_patients)
-        for name, value, noise, new_patients in zip(names, *parts, strict=True)
-    }
+    return {name: Measured(*one) for name, *one in zip(names, *parts, strict=True)}

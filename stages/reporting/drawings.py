@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from stages.evaluation.estimate import Measured
+from stages.evaluation.estimate import SHARE, Measured
 from stages.evaluation.metrics import (
     calibration_curve,
     one_against_rest,
@@ -103,21 +103,21 @@ def spent(run: Run, axes: Axes) -> None:
 def confusion(run: Run, axes: Axes) -> None:
     """Test rows by label and prediction, ± the noise, and their share of the label, ± all."""
     rows = run.counts.measure(lambda table: table.confusion)
-    shares = run.counts.measure(lambda table: shares_of_labels(table.confusion))
-    share = np.clip(shares.value, 0, 1)
+    shares = run.counts.measure(lambda table: shares_of_labels(table.confusion), SHARE)
     few = len(run.classes) <= FEW
-    axes.pcolormesh(share, cmap=SHADES, vmin=0, vmax=1)
+    axes.pcolormesh(shares.value, cmap=SHADES, vmin=0, vmax=1)
     for place, people in np.ndenumerate(shown(rows.value)):
         noise = f" ± {rows.noise[place]:,.0f}" if run.counts.is_noisy else ""
         form = ".0%" if shares.new_patients[place] >= 0.01 else ".1%"
-        said = f"{share[place]:{form}} ± {shares.new_patients[place]:{form}}"
+        share = shares.value[place]
+        said = f"{share:{form}} ± {shares.new_patients[place]:{form}}"
         axes.text(
             place[1] + 0.5,
             place[0] + 0.5,
-            f"{people:,}{noise}\n{said} of label" if few else f"{people:,}\n{share[place]:.0%}",
+            f"{people:,}{noise}\n{said} of label" if few else f"{people:,}\n{share:.0%}",
             ha="center",
             va="center",
-            color="white" if share[place] > 0.9 else "black",
+            color="white" if share > 0.9 else "black",
         )
     places = np.arange(len(run.classes)) + 0.5
     axes.set_xticks(places, run.classes, rotation=0 if few else 90)
@@ -147,7 +147,7 @@ def roc(run: Run, axes: Axes) -> None:
 def _roc_curve(run: Run, axes: Axes) -> None:
     _unit_square(axes, 0.62, 0.55, "guessing")
     table = run.counts.table
-    points = run.counts.measure(lambda table: roc_curve(table.scores[..., 0, :, :]))
+    points = run.counts.measure(lambda table: roc_curve(table.scores[..., 0, :, :]), SHARE)
     false, true = drawn_roc(table.scores[0])
     axes.plot(false, true, color=BLUE, marker=".", markersize=7, linewidth=1.5)
     _bars(axes, (false, true), Measured(*(part[1] for part in points)))
@@ -159,17 +159,16 @@ def _roc_curve(run: Run, axes: Axes) -> None:
 
 
 def _rates_by_class(run: Run, axes: Axes) -> None:
-    rates = run.counts.measure(lambda table: one_against_rest(table.confusion))
-    areas = run.counts.measure(lambda table: roc_area(table.scores))
+    rates = run.counts.measure(lambda table: one_against_rest(table.confusion), SHARE)
+    areas = run.counts.measure(lambda table: roc_area(table.scores), SHARE)
     places = np.arange(len(run.classes), dtype=np.float64)
     for name, colour, marker, measured in (
         ("false alarms", ORANGE, "s", Measured(*(part[..., 0] for part in rates))),
         ("found", BLUE, "o", Measured(*(part[..., 1] for part in rates))),
         ("ROC area", INK, "D", areas),
     ):
-        x = np.clip(measured.value, 0, 1)
-        axes.plot(x, places, marker, color=colour, label=name, markersize=6)
-        _bars(axes, (x, places), measured, along="x", colour=colour)
+        axes.plot(measured.value, places, marker, color=colour, label=name, markersize=6)
+        _bars(axes, (measured.value, places), measured, along="x", colour=colour)
     axes.set_yticks(places, run.classes)
     axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=10, columnspacing=0.8)
     axes.set_title(f"Mean ROC area {with_off(run.test, 'roc_auc', '.3f')}")
@@ -184,11 +183,11 @@ def calibration(run: Run, axes: Axes) -> None:
     """
     _unit_square(axes, 0.55, 0.62, "perfect", ha="right")
     table = run.counts.table
-    measured = run.counts.measure(lambda table: calibration_curve(table.scores.sum(axis=-3)))
+    measured = run.counts.measure(lambda table: calibration_curve(table.scores.sum(axis=-3)), SHARE)
     people = np.maximum(table.scores.sum(axis=(0, 1)), 0)
     # Where nearly nobody is, the share is nothing but noise.
     known = measured.new_patients < WIDEST
-    x, y = bin_means(table.thresholds)[known], np.clip(measured.value, 0, 1)[known]
+    x, y = bin_means(table.thresholds)[known], measured.value[known]
     size = 12 + 300 * people[known] / max(float(people.sum()), 1.0)
     axes.scatter(x, y, s=size, color=BLUE, alpha=0.6, linewidth=0)
     _bars(axes, (x, y), Measured(*(part[known] for part in measured)))

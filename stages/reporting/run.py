@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.books.records import Record
 from stages.errors import UserError
-from stages.evaluation.estimate import Estimate
+from stages.evaluation.estimate import SHARE, Estimate
 from stages.evaluation.layout import Table
 from stages.evaluation.metrics import operating_points
 from stages.evaluation.release import CountRelease
@@ -183,14 +183,14 @@ class Run:
         def points(table: Table) -> Values:
             return np.stack([*operating_points(table.scores[..., 0, :, :]).values()], axis=-1)
 
-        measured = self.counts.measure(points)
+        measured = self.counts.measure(points, SHARE)
         thresholds = self.counts.table.thresholds
         some = np.unique([np.abs(logits(thresholds) - one).argmin() for one in logits(TOLD)])
         names = operating_points(self.counts.table.scores[0])
         return [
             {"threshold": float(thresholds[place])}
             | {
-                name: (float(np.clip(value, 0, 1)), float(off))
+                name: (float(value), float(off))
                 for name, value, off in zip(
                     names, measured.value[place], measured.new_patients[place], strict=True
                 )

@@ -265,6 +265,25 @@ def test_figures_are_right_on_average_and_the_noise_covers_the_exact_ones(
     assert [name for name, values in each.items() if covers_as_stated(2.5 * values)] == []
 
 
+def widths(name, how_many=12):
+    """± that releases promise on average, and ± by the counts that were released, of one figure."""
+    source, promised, right = np.random.default_rng(1), [], []
+    for seed in range(how_many):
+        counts = counted(*scored_rows(source, 268, 5))
+        released, _ = mechanism(1.0, 5).release(counts, 268, seed)
+        exact = released.layout.counts(counts.confusion, counts.scores)
+        known = Released(released.layout, Estimate(exact, released.counts.root))
+        promised.append(released.figures()[name].noise)
+        right.append(known.figures()[name].noise)
+    return np.mean(promised), np.mean(right)
+
+
+def test_noise_in_the_counts_hardly_widens_what_is_said_about_it():
+    # With the noise drawn around counts below zero it is 1.5 times as wide.
+    promised, right = widths("f1")
+    assert right < promised < 1.35 * right
+
+
 def test_the_interval_for_new_patients_covers_the_figure_of_the_population():
     found = [(figures, POPULATION) for figures, _ in releases(3.5, 500, 2, RELEASES)]
     for name in ("accuracy", "roc_auc", "loss", "recall"):
