@@ -1,5 +1,6 @@
 """Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
 
+import csv
 import os
 import shutil
 import signal
@@ -194,6 +195,9 @@ def test_how_many_trials_there_were_is_forgotten_at_the_end(ledger):
         for number in range(3):
             begin_trial(ledger, f"tune-a-{number}", TRIAL)
         assert [*close_dead(ledger)] == []  # it lives
+        link = ledger.path.with_name("of-another-clone.sqlite")
+        link.symlink_to(ledger.path)
+        assert [*close_dead(Ledger(link))] == []
         close()
     assert [entry.spend for entry in ledger.entries()] == [*TUNING.values()]
     assert all(entry.settled for entry in ledger.entries())
@@ -372,6 +376,12 @@ def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned
     price = max(spend.epsilon for spend in spends)
     for stage, name in (("train", "epsilon"), ("evaluate", "epsilon_overall")):
         assert told(project, stage)[name] == pytest.approx(price)
+    assert told(project, "train")["epsilon_replace_one"] is None
+    with (project.folder / "plots/training.csv").open() as table:
+        curve = [float(row["epsilon"]) for row in csv.DictReader(table)]
+    assert curve == sorted(curve)
+    assert curve[-1] == pytest.approx(price)
+    assert curve[0] > 1.2  # of a trial alone it is below
     # Another trial under its token is refused, and what is refused spends nothing.
     assert "which is over" in project.stage("train", expect=1)
     assert Ledger(project.folder / "privacy-ledger.sqlite").entries() == entries

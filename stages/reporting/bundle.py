@@ -22,7 +22,6 @@ from stages.reporting.templates import fill
 from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, mixtures, parameters_of, verify
 from stages.tabular.leaks import leaks
 from stages.training.monitors import MONITORS
-from stages.training.result import TrainResult
 from stages.versions import is_shallow
 
 
@@ -47,7 +46,7 @@ def publish(folder: Path) -> Statement:
         )
     # Since the run ended others may have been made, or brought in from the commits of a clone.
     test = run.test.model_copy(update={"epsilon_total": total})
-    run = replace(run, train=without_commits(run.train), test=test)
+    run = for_others(replace(run, test=test))
     with whole_folder(folder) as scratch:
         statement = _fill(scratch, run)
         if found := leaks(scratch, params.data, scratch / "model/schema.json"):
@@ -126,12 +125,20 @@ def _refusal(why: str) -> UserError:
     return UserError(f"nothing was published: {why}")
 
 
-def without_commits(train: TrainResult) -> TrainResult:
-    """Leave out which commit was continued: its id is a hash of dvc.lock, and so of the table."""
-    if train.parent is None:
-        return train
-    parent = train.parent.model_copy(update={"commit": None, "checkpoint": None})
-    return train.model_copy(update={"parent": parent})
+def for_others(run: Run) -> Run:
+    """Leave out whose rows were read, and which commit was continued.
+
+    Its id is a hash of dvc.lock, and so of the table, as is what the records tell of that.
+    """
+    parent = run.train.parent
+    if parent is not None:
+        parent = parent.model_copy(update={"commit": None, "checkpoint": None})
+    train, test = ([one.for_others for one in result.ledger] for result in (run.train, run.test))
+    return replace(
+        run,
+        train=run.train.model_copy(update={"parent": parent, "ledger": train}),
+        test=run.test.model_copy(update={"ledger": tuple(test)}),
+    )
 
 
 def _fill(folder: Path, run: Run) -> Statement:

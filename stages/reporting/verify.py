@@ -173,8 +173,15 @@ def _problems(statement: Statement, folder: Path) -> Iterator[str]:
     last = cast(Steps, from_json(run.train.history)[-1])
     again_computed = (*_of_mechanism(run.train, last), *_of_accountants(run, last))
     for name, stated, computed in again_computed:
-        if stated is None or not math.isclose(stated, computed, rel_tol=TOLERANCE):
-            yield f"{name} is stated as {stated}, but comes out as {computed:.6g}"
+        if not _alike(stated, computed):
+            found = "not known" if computed is None else f"{computed:.6g}"
+            yield f"{name} is stated as {stated}, but comes out as {found}"
+
+
+def _alike(stated: float | None, computed: float | None) -> bool:
+    if stated is None or computed is None:
+        return stated is computed
+    return math.isclose(stated, computed, rel_tol=TOLERANCE)
 
 
 def _changed_files(folder: Path, stated: Mapping[str, str]) -> Iterator[str]:
@@ -224,7 +231,7 @@ def _differences(stated: Any, derived: Any, place: str = "") -> Iterator[str]:
 _ABSENT = object()  # None is a value
 
 # What is computed again: its name, and the values as stated and as they come out.
-Figures = Iterator[tuple[str, float | None, float]]
+Figures = Iterator[tuple[str, float | None, float | None]]
 
 
 def _of_mechanism(train: TrainResult, last: Steps) -> Figures:
@@ -244,10 +251,11 @@ def _of_accountants(run: Run, last: Steps) -> Figures:
     yield "ε by privacy random variables", train.epsilon_prv, spent.prv
     yield "ε by loss distributions", train.epsilon_pld, spent.pld
     yield "ε by Rényi divergence", train.epsilon_renyi, spent.renyi
-    yield "ε of replacing a row", train.epsilon_replace_one, spent.replace_one
 
     events = from_json(own.spend.events)
     best_of_many = any(isinstance(event, BestOfMany) for event in events)
+    replaced = None if best_of_many else spent.replace_one
+    yield "ε of replacing a row", train.epsilon_replace_one, replaced
     own_alone = epsilon_renyi(events, delta) if best_of_many else spent.epsilon
     trained = max(own_alone, epsilon_of(train.releases, delta))
     tested = _epsilon_of_counts(run.test_events, delta)

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dp_accounting
 import numpy as np
@@ -16,7 +16,7 @@ from dp_accounting.privacy_accountant import NeighboringRelation
 
 from stages.errors import BrokenGuaranteeError, UserError
 from stages.privacy.attack import LEAST_DELTA, POINTS, Profile
-from stages.privacy.events import Event, Steps
+from stages.privacy.events import BestOfMany, Event, Steps
 from stages.privacy.gaussian import is_gaussian
 from stages.privacy.history import adaptive_epsilon
 from stages.privacy.renyi import (
@@ -58,7 +58,8 @@ class Spent:
         prv: by Opacus' PRV accountant (Gopi et al. 2021), an upper bound for a fixed plan.
         pld: by Google's PLD accountant (Doroshenko et al. 2022), an upper bound for a fixed plan.
         renyi: by Rényi divergence, an upper bound even if the plan was made on the way.
-        replace_one: by PLD, for neighbours that replace one row by another.
+        replace_one: by PLD, for neighbours that replace one row by another; None where that is no
+            bound: of the best of many, and of sampled batches planned on the way.
         delta: δ of all of them.
     """
 
@@ -66,7 +67,7 @@ class Spent:
     prv: float
     pld: float
     renyi: float
-    replace_one: float
+    replace_one: float | None
     delta: float
 
 
@@ -179,22 +180,32 @@ def spent_by(
     pld = epsilon_pld(steps, delta, scale=scale)
     renyi = epsilon_renyi(history, delta)
     epsilon = max(prv, pld) if planned else max(prv, pld, adaptive_epsilon(history, delta))
-    replace_one = epsilon_pld(
-        steps, delta, scale=scale, neighbouring=NeighboringRelation.REPLACE_ONE
-    )
-    # Replacing a row is harder to hide; PRV's margin must not make it look otherwise.
-    return Spent(epsilon, prv, pld, renyi, max(replace_one, epsilon), delta)
+    replace_one = None
+    if len(steps) == len(history) and (planned or is_gaussian(steps)):
+        relation = NeighboringRelation.REPLACE_ONE
+        replaced = epsilon_pld(steps, delta, scale=scale, neighbouring=relation)
+        # Replacing a row is harder to hide; PRV's margin must not make it look otherwise.
+        replace_one = max(replaced, epsilon)
+    return Spent(epsilon, prv, pld, renyi, replace_one, delta)
 
 
 def epsilon_curve(
-    past: Sequence[Event], run: Sequence[Steps], after: Sequence[int], spent: Spent
+    past: Sequence[Event],
+    run: Sequence[Steps],
+    after: Sequence[int],
+    spent: Spent,
+    best_of: BestOfMany | None = None,
 ) -> list[float]:
     """Return ε after each number of new steps in `after`; the last one is `spent.epsilon`.
 
-    By PLD for a run of its own, as a plan made on the way for one that continues a `past`.
+    By PLD for a run of its own, as a plan made on the way for one that continues a `past`. Of the
+    best of many runs it is the price of all had each ended there.
     """
     parts = [_first(run, steps) for steps in after[:-1]]
-    if past:
+    if best_of:
+        many = (replace(best_of, events=tuple(part)) for part in parts)
+        so_far = [epsilon_renyi([*past, one], spent.delta) for one in many]
+    elif past:
         so_far = [adaptive_epsilon([*past, *part], spent.delta) for part in parts]
     else:
         so_far = [_epsilon_on_the_way(part, spent) for part in parts]

@@ -15,7 +15,7 @@ from stages.files import whole_folder, write_csv
 from stages.model.files import CLASSIFIER, save_model
 from stages.params import Params
 from stages.privacy.attack import Profile, curve_rows, figures_of
-from stages.privacy.events import Steps, to_json
+from stages.privacy.events import BestOfMany, Steps, to_json
 from stages.privacy.renyi import epsilon_of_curve, renyi_curve
 from stages.tabular.prepared import Prepared
 from stages.training.accounting import Spent, epsilon_curve, privacy_profile
@@ -69,8 +69,10 @@ class Trained:
 
     def write(self) -> TrainResult:
         """Write everything that the stage makes, and return the metrics."""
-        rows, profile = [*self.past.checkpoint.epochs, *self._rows()], self._profile()
-        result = self._result(rows, profile)
+        promise, profile = _promise(self.spent, self.booking, self.releases), self._profile()
+        own = self._rows(promise.epsilon or self.spent.epsilon)
+        rows = [*self.past.checkpoint.epochs, *own]
+        result = self._result(rows, promise, profile)
         model = as_arrays(self.training.average.cpu())
         with whole_folder(CLASSIFIER) as folder:
             stated = {name: getattr(result, name) for name in Promise.model_fields}
@@ -106,13 +108,17 @@ class Trained:
         """Every step that the weights have ever seen."""
         return [*self.past.history, *self.training.history]
 
-    def _rows(self) -> list[dict[str, float]]:
+    def _rows(self, epsilon: float) -> list[dict[str, float]]:
+        """Return what is told of each epoch; the last is of the model, which cost `epsilon`."""
         ends = [epoch.steps for epoch in self.epochs]
-        curve = epsilon_curve(self.past.events, self.training.history, ends, self.spent)
+        spent, best_of = replace(self.spent, epsilon=epsilon), None
+        if isinstance(self.booking.spend.events[0], BestOfMany):
+            best_of = self.booking.spend.events[0]
+        curve = epsilon_curve(self.past.events, self.training.history, ends, spent, best_of)
         names = [field.name for field in fields(Epoch) if field.name != "steps"]
         return [
-            {name: getattr(epoch, name) for name in names} | {"epsilon": epsilon}
-            for epoch, epsilon in zip(self.epochs, curve, strict=True)
+            {name: getattr(epoch, name) for name in names} | {"epsilon": so_far}
+            for epoch, so_far in zip(self.epochs, curve, strict=True)
         ]
 
     @property
@@ -130,11 +136,10 @@ class Trained:
             [*self.past.events, *own], planned=not self.past.events, of_others=tested
         )
 
-    def _result(self, rows: Epochs, profile: Profile) -> TrainResult:
+    def _result(self, rows: Epochs, promise: Promise, profile: Profile) -> TrainResult:
         plan, settings = self.training.plan, self.training.learner.settings
         accuracy, accuracy_noise = ending(rows, "accuracy")
         loss, loss_noise = ending(rows, "loss")
-        promise = _promise(self.spent, self.booking, self.releases)
         return TrainResult(
             **dict(promise),
             accuracy=accuracy,
@@ -184,7 +189,7 @@ def _promise(spent: Spent, booking: Booking, releases: Sequence[Record]) -> Prom
         epsilon_prv=spent.prv,
         epsilon_pld=spent.pld,
         epsilon_renyi=spent.renyi,
-        epsilon_replace_one=spent.replace_one,
+        epsilon_replace_one=None if booking.is_trial else spent.replace_one,
     )
 
 

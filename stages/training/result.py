@@ -19,7 +19,8 @@ class Promise(BaseModel):
         no_guarantee: why ε covers nothing, or None if it does.
         epsilon_prv, epsilon_pld: by each accountant, for a plan fixed in advance.
         epsilon_renyi: by Rényi divergence, also valid for plans made on the way.
-        epsilon_replace_one: for tables that differ by one replaced row.
+        epsilon_replace_one: of the model, for tables that differ by one replaced row; None where
+            nobody can tell, as of a tuned model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -36,6 +36,7 @@ from stages.training.accounting import (
     epsilon_curve,
     epsilon_pld,
     epsilon_prv,
+    spent_by,
 )
 from stages.training.calibration import calibrate
 
@@ -310,6 +311,13 @@ def test_replacing_a_row_costs_at_least_as_much(golden, full_batch):
     # Without sampling, replacing moves the sum by 2C instead of C: half the noise multiplier.
     sigma = full_batch[0].noise_multiplier / math.sqrt(20)
     assert spent.replace_one == pytest.approx(analytic_epsilon(sigma / 2, DELTA), rel=1e-3)
+
+
+def test_of_replacing_a_row_nothing_is_said_where_nobody_can_tell(golden, full_batch):
+    assert account(full_batch, DELTA, EPSILON, planned=False).replace_one is not None
+    assert spent_by(golden, DELTA, EPSILON, planned=False).replace_one is None
+    tuned = BestOfMany(tuple(full_batch), mean=2.0, shape=1.0)
+    assert spent_by([tuned, *full_batch], DELTA, EPSILON).replace_one is None
 
 
 @pytest.mark.parametrize(
