@@ -3,28 +3,23 @@
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from stages.versions import locked, repository
+from stages.versions import dvc_folder, locked
 
 # An output in a record of the run-cache. To read all of all records as YAML would take long.
 _OUTPUT = re.compile(r"path: (.+)\n(?:  hash: md5\n)?  md5: (\w+)")
 
 
-def kept_runs(*outputs: str) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
-    """Yield what DVC's run-cache has of stages that made one of `outputs`.
-
-    Each time the output, its hash, and what returns all about the stage as dvc.lock would have it.
-    """
+def kept_outputs(*outputs: str) -> Iterator[tuple[str, str]]:
+    """Yield what DVC's run-cache has of some outputs: each time which, and its hash."""
     for record in sorted(_cache().glob("runs/*/*/*")):
-        text = record.read_text("utf-8")
-        for output, digest in _OUTPUT.findall(text):
+        for output, digest in _OUTPUT.findall(record.read_text("utf-8")):
             if output in outputs:
-                yield output, digest, functools.partial(yaml.safe_load, text)
+                yield output, digest
 
 
 def forget_run(run: str, *metrics: str) -> None:
@@ -44,11 +39,6 @@ def kept_text(digest: str) -> str | None:
     """Return the text of an output, or None where it is not in the cache."""
     place = _place(_cache(), digest)
     return place.read_text("utf-8") if place.is_file() else None
-
-
-def kept_folder(digest: str) -> dict[str, str]:
-    """Return the hash of each file in a folder, by its path; none where it is not in the cache."""
-    return {one["relpath"]: one["md5"] for one in json.loads(kept_text(digest) or "[]")}
 
 
 def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
@@ -72,8 +62,8 @@ def _output_hashes(commit: str) -> set[str]:
 def _parts(cache: Path, digest: str) -> Iterator[Path]:
     """Yield where DVC keeps a file, or a folder and all files in it."""
     if digest.endswith(".dir"):
-        for part in kept_folder(digest).values():
-            yield _place(cache, part)
+        for part in json.loads(kept_text(digest) or "[]"):
+            yield _place(cache, part["md5"])
     yield _place(cache, digest)
 
 
@@ -82,13 +72,13 @@ def _place(cache: Path, digest: str) -> Path:
 
 
 def _cache() -> Path:
-    return _cache_of(repository() / ".dvc")
+    return _cache_of(dvc_folder())
 
 
 @functools.cache
-def _cache_of(home: Path) -> Path:
+def _cache_of(own: Path) -> Path:
     """Read DVC's configuration once, as a ledger looks up many outputs."""
     # Takes a while to import, and only commands and spends need it.
     from dvc.config import Config  # noqa: PLC0415
 
-    return Path(Config(str(home))["cache"].get("dir") or home / "cache")
+    return Path(Config(str(own))["cache"].get("dir") or own / "cache")

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.books.listing import by_people, export, listing, running_totals
-from stages.books.rebuild import open_ledger, rebuild, strike
-from stages.books.store import Ledger
+from stages.books.rebuild import open_ledger, own_ledger, rebuild, strike
 from stages.commands import new_parser, run
 from stages.params import load_params
 from stages.pricing import another_run, price_list
@@ -46,7 +45,7 @@ def _plan(arguments: Namespace) -> None:
 
 
 def _rebuild(_: Namespace) -> None:
-    added = rebuild(ledger := Ledger())
+    added = rebuild(ledger := own_ledger())
     print(f"entered {added} runs that were missing; the ledger has {len(ledger.entries())} now")
 
 

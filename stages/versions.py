@@ -1,5 +1,6 @@
 """Other versions of this repository: commits and experiments, and what DVC keeps of them."""
 
+import functools
 import io
 import os
 import re
@@ -14,35 +15,76 @@ from stages.errors import UserError
 
 
 def repository() -> Path:
-    """Return the real repository's root; DVC runs `--temp` and `--queue` stages in a copy of it."""
-    return Path(os.environ.get("DVC_ROOT") or ".").resolve()
+    """Return the project's real folder; DVC runs `--temp` and `--queue` stages in a copy of it."""
+    here, root = Path.cwd(), Path(os.environ.get("DVC_ROOT") or ".").resolve()
+    # Only copies are there. Elsewhere it may be another project's, of which a stage runs this one.
+    return _original(here, root) if here.is_relative_to(root / ".dvc/tmp") else here
+
+
+@functools.cache
+def _original(copy: Path, root: Path) -> Path:
+    """Return the folder that a copy is of, in the repository where DVC's root is."""
+    top, inside = (
+        _run_git("rev-parse", asked, cwd=folder).stdout.decode().strip()
+        for folder, asked in ((root, "--show-toplevel"), (copy, "--show-prefix"))
+    )
+    return Path(top, inside)
 
 
 def home() -> Path:
     """Return the root that all worktrees of the repository share, where its ledger is."""
-    told = _git("rev-parse", "--path-format=absolute", "--git-common-dir", "--show-prefix")
-    common, _, inside = told.partition("\n")
-    if not common:  # no repository of Git
+    asked = ("--git-dir", "--git-common-dir", "--show-toplevel", "--show-prefix")
+    told = _git("rev-parse", "--path-format=absolute", *asked)
+    if not told:  # no repository of Git
         return repository()
-    # A bare one has worktrees only, and is itself what they share.
-    root = Path(common).parent if Path(common).name == ".git" else Path(common)
-    return root / inside.strip()
+    own, common, top, inside = told.split("\n")[:4]
+    return (Path(top) if own == common else _main_worktree(Path(common))) / inside
+
+
+def _main_worktree(common: Path) -> Path:
+    """Return what a repository's linked worktrees share, by the folder of its Git."""
+    if common.name == ".git":
+        return common.parent
+    # Of a submodule it is told; a bare repository has linked worktrees only, and is it itself.
+    return (common / _git("config", "core.worktree").strip()).resolve()
+
+
+def dvc_folder() -> Path:
+    """Return DVC's own folder: beside the project's files, or above it."""
+    here = repository()
+    found = (folder / ".dvc" for folder in (here, *here.parents))
+    return next((folder for folder in found if folder.is_dir()), here / ".dvc")
+
+
+# Between the two names of a file.
+TODAY = " → "
 
 
 def path_of(file: str | Path) -> str:
-    """Return the one name that a file has in the ledger, however params.yaml spells it.
+    """Return the name that a file has in the ledger: as it is told, and what that is today.
 
-    From the repository's root, or in full where it is elsewhere; links are followed, but not into
-    DVC's cache, where a file's name is its content's.
+    The latter from the repository's root, or in full where it is elsewhere; links are followed, but
+    not into DVC's cache, where a file's name is its content's. One name where they are the same.
     """
     path = Path(file).absolute()
-    path = path.parent.resolve() / path.name
-    if path.is_symlink() and "/files/md5/" not in path.resolve().as_posix():
-        path = path.resolve()
+    there = path.parent.resolve() / path.name
+    if there.is_symlink() and "/files/md5/" not in there.resolve().as_posix():
+        there = there.resolve()
+    told = _from_root(path) if Path(file).is_absolute() else os.path.normpath(file)
+    today = _from_root(there)
+    return told if told == today else f"{told}{TODAY}{today}"
+
+
+def _from_root(path: Path) -> str:
     for find in (Path.cwd, repository, home):  # the last asks Git, which takes its time
         if path.is_relative_to(root := find().resolve()):
             return path.relative_to(root).as_posix()
     return path.as_posix()
+
+
+def names_of(name: str) -> set[str]:
+    """Return all names of a file: those in the ledger's, and what they are today."""
+    return {one for told in name.split(TODAY) for one in path_of(told).split(TODAY)}
 
 
 def current_run() -> tuple[str | None, str | None]:
@@ -183,6 +225,18 @@ def neighbour(folder: str) -> Path | None:
     return there if folder != HERE and (there / "dvc.lock").exists() else None
 
 
+def name_from(folder: str, name: str) -> str:
+    """Return the ledger's name of a file by that which it had where the project was then."""
+    if folder == HERE:
+        return name
+    names, there = name.split(TODAY), path_to(folder)
+    if neighbour(folder):  # all of it is there
+        return TODAY.join(os.path.normpath(there / one) for one in names)
+    # What is in the project moves along with it.
+    beside = [os.path.normpath(there / one) for one in names if one.startswith("..")]
+    return TODAY.join([*names, *beside])
+
+
 def path_to(folder: str) -> Path:
     """Return where the folder of a place is today."""
     up = "" if folder == HERE else _git("rev-parse", "--show-cdup").strip()
@@ -242,8 +296,10 @@ def fetch_output(commit: str, path: str, folder: Path) -> None:
     # DVC's own Python interface takes most of a second to import, and only this needs it.
     from dvc.api import DVCFileSystem  # noqa: PLC0415
 
+    root = dvc_folder().parent
+    inside = repository().relative_to(root) / path
     try:
-        DVCFileSystem(str(repository()), rev=commit).get(path, str(folder), recursive=True)
+        DVCFileSystem(str(root), rev=commit).get(str(inside), str(folder), recursive=True)
     except Exception as error:  # DVC raises many kinds, all of which mean the same here
         raise UserError(
             f"{path} of {commit[:12]} is not in DVC's cache ({type(error).__name__}). Bring it "
@@ -279,7 +335,9 @@ def _git_bytes(*arguments: str, given: bytes = b"") -> bytes:
     return done.stdout if done.returncode == 0 else b""
 
 
-def _run_git(*arguments: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+def _run_git(
+    *arguments: str, given: bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["git", *arguments], cwd=repository(), input=given, capture_output=True, check=False
+        ["git", *arguments], cwd=cwd or repository(), input=given, capture_output=True, check=False
     )

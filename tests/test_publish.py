@@ -23,7 +23,7 @@ from stages.evaluation.result import EvaluateResult
 from stages.model.classifier import Classifier, load
 from stages.model.files import CONTENTS, SUMS
 from stages.model.portable import to_onnx
-from stages.reporting.bundle import publish, without_commits
+from stages.reporting.bundle import for_others, publish
 from stages.reporting.drawings import PICTURES
 from stages.reporting.run import Run
 from stages.reporting.statement import checksum_of, load_statement, make_statement, to_yaml
@@ -123,12 +123,20 @@ def test_the_report_leads_to_its_pictures(bundle):
         assert f"](plots/{name})" in markdown
 
 
-def test_the_commit_that_was_continued_stays_at_home():
+def test_what_was_continued_and_whose_rows_were_read_stay_at_home(workspace):
+    statement = load_statement(workspace / "plots/statement.yaml")
+    run = Run.read(workspace, load(workspace / "models/classifier"), parameters_of(statement))
     here = ParentRun(commit="c" * 40, checkpoint="h" * 32, data_changed=False, table_changed=True)
-    train = TrainResult.read(ROOT).model_copy(update={"parent": here})
-    elsewhere = without_commits(train)
-    assert elsewhere.parent == ParentRun(data_changed=False, table_changed=True)
-    assert elsewhere.model_copy(update={"parent": here}) == train
+    run = replace(run, train=run.train.model_copy(update={"parent": here}))
+    assert run.train.record.read is not None
+    told = for_others(run)
+    assert told.train.parent == ParentRun(data_changed=False, table_changed=True)
+    for result, at_home in ((told.train, run.train), (told.test, run.test)):
+        assert [record.read for record in result.ledger] == [None]
+        assert "fingerprint" not in json.dumps(result.content)
+        assert "fingerprint" in json.dumps(at_home.content)
+        same = {"ledger": at_home.ledger} | ({"parent": here} if result is told.train else {})
+        assert result.model_copy(update=same) == at_home
 
 
 # --- the model card ------------------------------------------------------------------------------
@@ -542,7 +550,8 @@ def test_a_part_of_another_run_with_the_same_settings_is_refused(workspace, made
 
 def test_a_run_that_was_struck_is_refused(workspace):
     ledger = Ledger()
-    ledger.strike(ledger.entries()[0].number, "never ran")
+    for entry in reversed(ledger.entries()):  # what was made of it first
+        ledger.strike(entry.number, "never ran")
     refused("was struck")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from stages.books.people import Budget
 from stages.books.rebuild import SHALLOW, enter_missing, open_ledger
-from stages.books.records import PublicSpend, Record
+from stages.books.records import PublicSpend, Record, Table
 from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, run_of, tuning_of
 from stages.errors import UserError
@@ -23,7 +23,7 @@ class Booking:
         spend: what was reserved.
         budget: the cap it was held against.
         ledger, run: where it is entered and as what; None for a simulation, never released.
-        is_trial: whether it is one trial of a tuning, which reserves and settles for all of them.
+        trial: which trial of a tuning it is, which reserves and settles for all of them, if any.
         is_settled: whether it was settled when it was taken up.
     """
 
@@ -31,8 +31,13 @@ class Booking:
     budget: Budget | None
     ledger: Ledger | None
     run: str | None
-    is_trial: bool = False
+    trial: str | None = None
     is_settled: bool = False
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is one trial of a tuning."""
+        return self.trial is not None
 
     def settle(self, events: Sequence[Event]) -> None:
         """Enter what really ran."""
@@ -52,7 +57,8 @@ class Booking:
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""
         spend = PublicSpend(**self.spend.public())
-        return Record(run=self.run, spend=spend, measures=measures)
+        read = Table.of(self.spend) if self.ledger else None
+        return Record(run=self.run, spend=spend, measures=measures, read=read, trial=self.trial)
 
     def history(self, past: Sequence[Record], epsilon: float | None = None) -> tuple[Record, ...]:
         """Return every release that what this run publishes is made from; none of a simulation.
@@ -135,7 +141,8 @@ def book(
         raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {SHALLOW}")
     if params.tuning_trial is not None:
         entry = begin_trial(ledger, params.tuning_trial, spend)
-        return Booking(entry.spend, budget, ledger, entry.run, is_trial=True)
+        reserved = replace(entry.spend, data=spend.data)
+        return Booking(reserved, budget, ledger, entry.run, params.tuning_trial)
     enter_missing(ledger, past)
     before = [record.run for record in past if record.run is not None]
     ledger.require(*before, *([after] if after else []))

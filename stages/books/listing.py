@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
-from stages.books.people import UNKNOWN, Entry, mixed, same_people
+from stages.books.people import UNKNOWN, Entry, counting, mixed, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
 from stages.privacy.events import to_json
-from stages.privacy.history import Side, Spend, budgeted_epsilon, side_epsilon, total_epsilon
+from stages.privacy.history import Side, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
-from stages.versions import is_shallow, path_of
+from stages.versions import is_shallow, names_of
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -55,19 +55,16 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
 
 
 def _is_public(people: Sequence[Entry], params: Params) -> bool:
-    paths = {path_of(entry.spend.data) for entry in people}
-    return path_of(params.data) in paths and Schema.load(params.schema_path).public
+    paths = set[str]().union(*(names_of(entry.spend.data) for entry in people))
+    return (
+        not names_of(str(params.data)).isdisjoint(paths) and Schema.load(params.schema_path).public
+    )
 
 
 def _note(entry: Entry) -> str:
     if entry.struck is not None:
         return f"  struck: {entry.struck}"
     return "" if entry.settled else "  not settled, counts in full"
-
-
-def counting(entries: Sequence[Entry]) -> list[Spend]:
-    """Return the spends that count: all but the struck ones."""
-    return [entry.spend for entry in entries if entry.struck is None]
 
 
 def running_totals(entries: Sequence[Entry], delta: float) -> list[float]:

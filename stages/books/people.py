@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stages.errors import UserError
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, units_of
-from stages.versions import path_of
+from stages.versions import names_of
 
 # In place of a path, where nobody can tell any more which table a run read.
 UNKNOWN = "unknown"
@@ -59,8 +59,8 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
         tables: path and fingerprint of each.
     """
     all_names = {*(data for data, _ in tables), *(entry.spend.data for entry in entries)}
-    names = {one: path_of(one) for one in all_names}
-    paths = {UNKNOWN, *(names[data] for data, _ in tables)}
+    names = {one: names_of(one) for one in all_names}
+    paths = {UNKNOWN}.union(*(names[data] for data, _ in tables))
     contents = {fingerprint for _, fingerprint in tables}
     runs: set[str] = set()
     joined: list[Entry] = []
@@ -69,7 +69,7 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
         joined = [
             entry
             for entry in entries
-            if names[entry.spend.data] in paths
+            if not names[entry.spend.data].isdisjoint(paths)
             or entry.spend.fingerprint in contents
             or entry.run in runs
             or not runs.isdisjoint(entry.past)
@@ -78,9 +78,15 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
             return joined
         # What may be about anybody counts for everybody, and joins nobody to others.
         known = [entry for entry in joined if entry.spend.data != UNKNOWN]
-        paths |= {names[entry.spend.data] for entry in known}
+        paths.update(*(names[entry.spend.data] for entry in known))
         contents |= {entry.spend.fingerprint for entry in known}
         runs |= {run for entry in known for run in (entry.run, *entry.past)}
+
+
+def counting(entries: Sequence[Entry]) -> list[Spend]:
+    """Return the spends that count: all but the struck ones on which nothing that counts builds."""
+    built_on = {run for entry in entries if entry.struck is None for run in entry.past}
+    return [entry.spend for entry in entries if entry.struck is None or entry.run in built_on]
 
 
 def spends_about(entries: Sequence[Entry], spend: Spend, past: Collection[str] = ()) -> list[Spend]:
@@ -89,8 +95,7 @@ def spends_about(entries: Sequence[Entry], spend: Spend, past: Collection[str] =
     `past` has the runs that it builds on, as long as it is not entered itself.
     """
     about = [spend, *(entry.spend for entry in entries if entry.run in past)]
-    people = same_people(entries, *((one.data, one.fingerprint) for one in about))
-    return [entry.spend for entry in people if entry.struck is None]
+    return counting(same_people(entries, *((one.data, one.fingerprint) for one in about)))
 
 
 def mixed(spends: Sequence[Spend]) -> str:

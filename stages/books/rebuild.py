@@ -1,22 +1,21 @@
 """The ledger knows every run that is on record anywhere, without being told."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from stages.books.on_record import NOWHERE, STAGES, Found, claim_of, on_record, spend_of
+from stages.books.on_record import METRICS, NOWHERE, Found, on_record, spend_of
 from stages.books.people import UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
-from stages.privacy.history import Spend
 from stages.versions import (
     HERE,
     WORKSPACE,
     home,
     is_shallow,
-    locked,
     neighbour,
     path_to,
     places_with,
@@ -30,8 +29,7 @@ SHALLOW = (
 
 def open_ledger() -> Ledger:
     """Return the repository's ledger with every run that is on record anywhere in it."""
-    _refuse_one_left_behind()
-    ledger = Ledger()
+    ledger = own_ledger()
     if added := rebuild(ledger):
         print(f"privacy ledger: entered {added} runs that commits and experiments tell of")
     for tuning in close_dead(ledger):
@@ -41,15 +39,21 @@ def open_ledger() -> Ledger:
     return ledger
 
 
-def _refuse_one_left_behind() -> None:
-    """Make sure that no ledger lies where the project was before it was moved.
+def own_ledger() -> Ledger:
+    """Return the repository's ledger as it is, made if there is none.
 
-    Runs that no commit tells of are in it alone.
+    Raises:
+        UserError: one lies where the project was before it was moved. Runs that no commit tells of
+            are in it alone.
     """
     path = home() / FILE_NAME
-    if path.exists():
-        return
-    elsewhere = {place.folder for place in places_with(*STAGES)} - {HERE}
+    if not path.exists():
+        _refuse_one_left_behind(path)
+    return Ledger(path)
+
+
+def _refuse_one_left_behind(path: Path) -> None:
+    elsewhere = {place.folder for place in places_with(*METRICS)} - {HERE}
     for folder in sorted(elsewhere):
         left = path_to(folder) / FILE_NAME
         if left.exists() and neighbour(folder) is None:
@@ -65,28 +69,29 @@ def strike(number: int, reason: str) -> None:
     Raises:
         UserError: there is no such entry, or it is struck already.
     """
-    forget_run(open_ledger().strike(number, reason), *STAGES)
+    forget_run(open_ledger().strike(number, reason), *METRICS)
 
 
 def rebuild(ledger: Ledger) -> int:
     """Enter every run that is on record and missing; return how many.
 
     A run is on record where its metrics are, and in those of whatever was made from it. What only
-    the latter tell of, and what a commit does not say for certain, as DVC's own helper commits do
-    not, is asked last, and counts as about rows that no other run has read.
+    the latter tell of is asked last, and counts as about rows that no other run has read.
     """
-    known = {entry.run for entry in ledger.entries()}
+    is_old = ledger.is_old
+    known = set() if is_old else {entry.run for entry in ledger.entries()}
     missing: dict[str, Found] = {}
     for run, found in on_record(known):
         had = missing.get(run)
         if had is None or (had.spend.split == UNKNOWN and found.spend.split != UNKNOWN):
             missing[run] = found
-    for run in {*_denied(missing), *_contradicted(missing)} if missing else ():
-        missing[run] = missing[run].read_nobody_knows_what(run)
-    return sum(
+    added = sum(
         ledger.enter_past(found.spend, run, found.commit, found.past)
         for run, found in missing.items()
     )
+    if is_old:
+        ledger.mark_whole()
+    return added
 
 
 def enter_missing(ledger: Ledger, releases: Sequence[Record]) -> None:
@@ -95,33 +100,3 @@ def enter_missing(ledger: Ledger, releases: Sequence[Record]) -> None:
     for one in releases:
         if one.run is not None and one.run not in known:
             ledger.enter_past(spend_of(one, NOWHERE), one.run, WORKSPACE)
-
-
-def _denied(found: Mapping[str, Found]) -> Iterator[str]:
-    """Yield runs of whose table a lock says what others made from them deny.
-
-    Who made those knew that they read a different one.
-    """
-    for one in found.values():
-        for other in one.apart & {*found}:
-            if _deal(one.spend) == _deal(found[other].spend):
-                yield other
-
-
-def _deal(spend: Spend) -> tuple[str, str]:
-    return spend.fingerprint, spend.split
-
-
-def _contradicted(found: Mapping[str, Found]) -> Iterator[str]:
-    """Yield runs of which locks say that different tables were prepared from the same.
-
-    Nothing is left to chance there, so one of them says what was not so: `dvc commit --force`
-    makes a lock say that whatever is there came of whatever is there.
-    """
-    prepared: dict[str, set[str]] = {}
-    for claim in (claim_of(locked(WORKSPACE)), *(one.claim for one in found.values())):
-        if claim is not None:
-            prepared.setdefault(claim[0], set()).add(claim[1])
-    for run, one in found.items():
-        if one.claim and not one.is_certain and len(prepared[one.claim[0]]) > 1:
-            yield run

@@ -3,11 +3,40 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from stages.privacy.events import Event, from_json
-from stages.privacy.history import Side, Spend, total_epsilon
+from stages.privacy.history import ROW, Side, Spend, total_epsilon
 from stages.results import evidence_in
+from stages.versions import path_of
+
+
+class Table(BaseModel):
+    """Whose rows a release read, as `Spend` has it; for the private repository alone.
+
+    Attributes:
+        data: name of the table, see `versions.path_of`.
+        fingerprint: hash of its content.
+        split: who is on which side.
+        unit: whom the promise is to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    fingerprint: str
+    split: str
+    unit: str = ROW
+
+    @classmethod
+    def of(cls, spend: Spend) -> "Table":
+        """Return the table of a spend."""
+        return cls(
+            data=path_of(spend.data),
+            fingerprint=spend.fingerprint,
+            split=spend.split,
+            unit=spend.unit,
+        )
 
 
 class PublicSpend(BaseModel):
@@ -38,6 +67,8 @@ class Record(BaseModel):
         run: its id in the ledger; None for a simulation, which is in none.
         spend: what was released.
         measures: of a release of test figures: id of the run that trained the model.
+        read: whose rows it read; None in bundles, of simulations, and in files of earlier versions.
+        trial: which trial of a tuning it was; None elsewhere, and in bundles.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +76,19 @@ class Record(BaseModel):
     run: str | None
     spend: PublicSpend
     measures: str | None = None
+    read: Table | None = None
+    trial: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = write(self)
+        absent = {key for key in ("read", "trial") if told[key] is None}
+        return {key: told[key] for key in told if key not in absent}
+
+    @property
+    def for_others(self) -> "Record":
+        """The same without what is for the private repository alone."""
+        return self.model_copy(update={"read": None, "trial": None})
 
 
 def records_in(metrics: Mapping[str, Any]) -> list[Record]:

@@ -13,19 +13,23 @@ import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.books.people import Budget, Entry, mixed, refuse_beyond, spends_about
+from stages.books.people import UNKNOWN, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
-from stages.versions import current_run, home, is_shallow
+from stages.versions import current_run, home, is_shallow, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
 
 # How SQLite can tell our file from anybody's; "priv" in ASCII.
 APPLICATION_ID = 0x70726976
+
+# Of what the file holds. One of version 0 may lack what its runs build on, and whom they protect.
+VERSION = 1
 
 # In the id of a part that is reserved with its run and has not begun.
 AWAITED = "awaited"
@@ -33,8 +37,21 @@ AWAITED = "awaited"
 # A writer may have to wait for others that are summing up their totals.
 LOCK_SECONDS = 120
 
+# What runs are made from: tables that were read for one model may be about the same people.
+BUILT_ON = (
+    """
+    CREATE TABLE IF NOT EXISTS built_on (run TEXT NOT NULL, past TEXT NOT NULL,
+    PRIMARY KEY (run, past)) STRICT
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS stay_built BEFORE DELETE ON built_on
+    BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END
+    """,
+)
+
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
 CREATE TABLE entries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     time TEXT NOT NULL,
@@ -49,20 +66,8 @@ CREATE TRIGGER no_update BEFORE UPDATE ON entries
 BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
 CREATE TRIGGER no_delete BEFORE DELETE ON entries
 BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END;
+{";".join(BUILT_ON)};
 """
-
-# What runs are made from: tables that were read for one model may be about the same people. Made
-# where it is first needed, as ledgers of earlier versions have none.
-BUILT_ON = (
-    """
-    CREATE TABLE IF NOT EXISTS built_on (run TEXT NOT NULL, past TEXT NOT NULL,
-    PRIMARY KEY (run, past)) STRICT
-    """,
-    """
-    CREATE TRIGGER IF NOT EXISTS stay_built BEFORE DELETE ON built_on
-    BEGIN SELECT RAISE(ABORT, 'the privacy ledger is append-only'); END
-    """,
-)
 
 
 class Ledger:
@@ -122,20 +127,35 @@ class Ledger:
         """
         with self.writing() as connection:
             for entry in entries_in(connection):
-                awaited = entry.run.startswith(f"{run}-{AWAITED}-") and entry.spend == spend
+                awaited = entry.run.startswith(f"{run}-{AWAITED}-") and entry.spend == named(spend)
                 if awaited and not entry.settled and entry.struck is None:
                     append_settlement(connection, entry.run, spend.events)
                     return entry.run
         return None
 
     def enter_past(self, spend: Spend, run: str, revision: str, past: Collection[str] = ()) -> bool:
-        """Enter a spend that happened long ago; return whether it was missing."""
+        """Enter a spend that happened long ago; return whether it was missing.
+
+        If it was not, what it builds on may have been.
+        """
         with self.writing() as connection:
             if run in {entry.run for entry in entries_in(connection)}:
+                _append_past(connection, run, past)
                 return False
             append_reservation(connection, spend, run, revision, None, past)
             append_settlement(connection, run, spend.events)
         return True
+
+    @property
+    def is_old(self) -> bool:
+        """Whether an earlier version made it, and nobody has entered since what it lacks."""
+        with self._connected() as connection:
+            return _version(connection) < VERSION
+
+    def mark_whole(self) -> None:
+        """Note that nothing is missing any more."""
+        with self.writing() as connection:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def settle(self, run: str, events: Sequence[Event]) -> None:
         """Enter that a reserved run has ended, and what it really did."""
@@ -146,12 +166,19 @@ class Ledger:
         """Enter that an entry does not count, for a reason that stays; return the id of its run.
 
         Raises:
-            UserError: there is no such entry, or it is struck already.
+            UserError: there is no such entry, it is struck already, or others build on it.
         """
-        entry = next((entry for entry in self.entries() if entry.number == number), None)
+        entries = self.entries()
+        entry = next((entry for entry in entries if entry.number == number), None)
         if entry is None or entry.struck is not None:
             problem = "there is no such entry" if entry is None else "it is struck already"
             raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
+        later = [one.number for one in entries if entry.run in one.past and one.struck is None]
+        if later:
+            raise UserError(
+                f"entry {number}: what was released of it is also in what entries "
+                f"{', '.join(map(str, later))} released. Strike those first, the last one first."
+            )
         with self.writing() as connection:
             append(connection, kind="strike", run=entry.run, reason=reason)
         return entry.run
@@ -242,6 +269,11 @@ class Ledger:
             with closing(_connect(self.path)) as connection:
                 _upgrade(connection)
                 yield connection
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{self.path}: the privacy ledger cannot be used now, as SQLite says: {error}. "
+                "Nothing was entered. Mend that, such as a full disk, and run again."
+            ) from None
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.IntegrityError):
                 raise
@@ -275,17 +307,20 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Give a ledger of an earlier version the column that it had not."""
-    if _has_unit(connection):
+    """Make room in a ledger of an earlier version for what it lacks; see `Ledger.is_old`."""
+    if _version(connection) == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")  # one of several processes that find it so does it
-    if not _has_unit(connection):
+    if "unit" not in {row["name"] for row in connection.execute("PRAGMA table_info(entries)")}:
         connection.execute("ALTER TABLE entries ADD COLUMN unit TEXT")
+    for statement in BUILT_ON:
+        connection.execute(statement)
     connection.commit()
 
 
-def _has_unit(connection: sqlite3.Connection) -> bool:
-    return "unit" in {row["name"] for row in connection.execute("PRAGMA table_info(entries)")}
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _create(path: Path) -> None:
@@ -323,6 +358,11 @@ def append_settlement(connection: sqlite3.Connection, run: str, events: Sequence
     append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
 
 
+def _append_past(connection: sqlite3.Connection, run: str, past: Collection[str]) -> None:
+    rows = [(run, one) for one in past]
+    connection.executemany("INSERT OR IGNORE INTO built_on VALUES (?, ?)", rows)
+
+
 def append_reservation(
     connection: sqlite3.Connection,
     spend: Spend,
@@ -331,17 +371,12 @@ def append_reservation(
     experiment: str | None,
     past: Collection[str] = (),
 ) -> None:
-    if past:
-        for statement in BUILT_ON:
-            connection.execute(statement)
-        connection.executemany(
-            "INSERT OR IGNORE INTO built_on VALUES (?, ?)", [(run, one) for one in past]
-        )
+    _append_past(connection, run, past)
     append(
         connection,
         kind="reserve",
         run=run,
-        data=spend.data,
+        data=named(spend).data,
         fingerprint=spend.fingerprint,
         split=spend.split,
         side=spend.side,
@@ -352,6 +387,11 @@ def append_reservation(
         revision=revision,
         experiment=experiment,
     )
+
+
+def named(spend: Spend) -> Spend:
+    """Return a spend with the name that its table has in the ledger."""
+    return spend if spend.data == UNKNOWN else replace(spend, data=path_of(spend.data))
 
 
 def entries_in(connection: sqlite3.Connection) -> list[Entry]:
@@ -378,9 +418,8 @@ def entries_in(connection: sqlite3.Connection) -> list[Entry]:
 
 def _built_on(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
     """Return the runs that each run builds on."""
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'built_on'").fetchone()
     found: dict[str, set[str]] = {}
-    for row in connection.execute("SELECT * FROM built_on") if there else ():
+    for row in connection.execute("SELECT * FROM built_on"):
         found.setdefault(row["run"], set()).add(row["past"])
     return {run: frozenset(past) for run, past in found.items()}
 

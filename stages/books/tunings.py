@@ -133,7 +133,8 @@ def close_dead(ledger: Ledger) -> Iterator[str]:
 
 def _life_of(ledger: Ledger, tuning: str) -> FileLock:
     """Return a lock that a tuning holds as long as its process lives, however that ends."""
-    return FileLock(ledger.path.with_name(f"{ledger.path.name}-{tuning}.lock"))
+    file = ledger.path.resolve()  # the same for all clones that share it by links
+    return FileLock(file.with_name(f"{file.name}-{tuning}.lock"))
 
 
 def _remove(life: FileLock) -> None:

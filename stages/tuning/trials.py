@@ -27,9 +27,9 @@ from stages.training.setup import settle
 from stages.versions import (
     WORKSPACE,
     commit_of,
+    dvc_folder,
     file_at,
     remove_experiments,
-    repository,
     resolve,
 )
 
@@ -120,9 +120,10 @@ def _forget(losers: Sequence[str], best: str) -> None:
     forget_outputs(made, but=[commit_of(best) or "HEAD", "HEAD", WORKSPACE])
     for name in losers:
         remove_experiments(name)
-    for copy in (repository() / ".dvc/tmp/exps/standalone").glob("*/params.yaml"):
-        if any(name in copy.read_text("utf-8") for name in losers):
-            shutil.rmtree(copy.parent)
+    for copy in (dvc_folder() / "tmp/exps/standalone").glob("*"):
+        asked = "".join(file.read_text("utf-8") for file in copy.glob("**/params.yaml"))
+        if any(name in asked for name in losers):
+            shutil.rmtree(copy)
 
 
 def _steps_of(params: Params) -> dict[str, Any]:

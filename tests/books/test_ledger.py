@@ -16,12 +16,12 @@ import dp_accounting
 import numpy as np
 import pytest
 
-from stages.books import booking
+from stages.books import booking, store
 from stages.books.booking import Booking, book
-from stages.books.listing import export, listing
+from stages.books.listing import export, listing, running_totals
 from stages.books.people import UNKNOWN, Budget, same_people
 from stages.books.records import PublicSpend, Record
-from stages.books.store import Ledger
+from stages.books.store import Ledger, append
 from stages.errors import UserError
 from stages.params import load_params
 from stages.privacy.events import (
@@ -114,11 +114,32 @@ def test_nothing_builds_on_any_run_that_was_struck(ledger, monkeypatch, struck):
     first = ledger.reserve(TRAIN, None)
     second = ledger.reserve(TRAIN, None, past=[first])
     past = [Record(run=run, spend=PublicSpend(**TRAIN.public())) for run in (first, second)]
-    ledger.strike(struck, "never left the building")
+    with ledger.writing() as connection:  # as before the second was known here
+        append(connection, kind="strike", run=[first, second][struck - 1], reason="never seen")
     for further in ({"after": second}, {"of": second}):
         with pytest.raises(UserError, match="nothing of it may be used"):
             book(TEST, load_params(ROOT / "params.yaml"), past=past, **further)
     assert len(ledger.entries()) == 2
+
+
+def test_what_others_build_on_counts_whether_it_was_struck_before_or_after(ledger):
+    first = ledger.reserve(TRAIN, None)
+    second = ledger.reserve(TRAIN, None, past=[first])
+    whole = ledger.total(TRAIN)
+    with pytest.raises(UserError, match=r"also in what entries 2 released\. Strike"):
+        ledger.strike(1, "never left the building")
+    with ledger.writing() as connection:  # as before the second was known here
+        append(connection, kind="strike", run=first, reason="never left the building")
+    assert ledger.total(TRAIN) == whole == running_totals(ledger.entries(), DELTA)[-1]
+    ledger.strike(2, "nor did this")
+    assert (ledger.total(TRAIN), second) == (0.0, ledger.entries()[1].run)
+
+
+def test_a_ledger_that_cannot_be_written_is_not_said_to_be_damaged(ledger, monkeypatch):
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0)
+    with ledger.writing(), pytest.raises(UserError, match=r"is locked\. Nothing was entered"):
+        ledger.reserve(TRAIN, None)
+    assert ledger.entries() == []
 
 
 def test_a_link_to_a_ledger_that_is_away_is_no_new_ledger(tmp_path):
@@ -177,6 +198,7 @@ def test_what_a_ledger_of_an_earlier_version_does_not_tell_may_be_promised_to_ro
     ledger.reserve(BY_PERSON, None)
     with sqlite3.connect(ledger.path) as connection:
         connection.execute("ALTER TABLE entries DROP COLUMN unit")
+        connection.execute("PRAGMA user_version = 0")
     assert [entry.spend for entry in ledger.entries()] == [BY_ROW]
     ledger.reserve(BY_PERSON, None)
     assert ledger.total(BY_PERSON) is None
@@ -411,11 +433,11 @@ except UserError:
 
 def test_parallel_processes_never_exceed_the_budget_together(tmp_path):
     budget = budgeted_epsilon([TRAIN] * 5, DELTA)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RESERVE, str(budget)],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for _ in range(8)
     ]  # fmt: skip

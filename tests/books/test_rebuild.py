@@ -3,9 +3,10 @@
 import hashlib
 import json
 import shutil
+import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,9 +20,9 @@ from stages.cache import forget_run
 from stages.errors import UserError
 from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
-from stages.tabular.prepared import Source
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
+from stages.versions import path_of
 from tests.conftest import ROOT, Project, commit_all
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -36,10 +37,6 @@ def md5_of(text):
 class Repository(Project):
     """A repository whose runs are written by hand: only what the ledger reads of them."""
 
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.stages = {}
-
     def made(
         self,
         run,
@@ -47,37 +44,22 @@ class Repository(Project):
         stage="train",
         data="patients.csv",
         md5="one",
-        prepared="p1",
         releases=(),
         trial=None,
-        **lock,
+        of_old=False,
     ):
-        """Leave in the workspace what a run leaves; `lock` holds what dvc.lock says else."""
+        """Leave in the workspace what a run leaves; one `of_old` does not say what it read."""
         spend = SPEND | {"side": {"train": "train", "evaluate": "test"}[stage]}
+        split = split_name(0.2, 0, Schema.load(self.folder / SCHEMA))
+        read = {"data": data, "fingerprint": md5, "split": split}
+        told = {} if of_old else {"read": read, "trial": trial}
         evidence: dict[str, Any] = {
-            "ledger": [{"run": run, "spend": spend}],
+            "ledger": [{"run": run, "spend": spend} | told],
             "releases": list(releases),
         }
-        evidence["accuracy"] = f"of {trial}"
-        metrics, path = json.dumps({"evidence": [evidence]}), f"metrics/{stage}.json"
-        self.write(path, metrics)
-        params = {"data": data, "schema": SCHEMA, "test_fraction": 0.2, "split_seed": 0}
-        schema = md5_of((self.folder / SCHEMA).read_text())
-        told = {"consumed": prepared, "metrics": md5_of(metrics), "schema": schema} | lock
-        self.stages |= {
-            "preprocess": {
-                "deps": [{"path": data, "md5": md5}, {"path": SCHEMA, "md5": told["schema"]}],
-                "params": {"params.yaml": params},
-                "outs": [{"path": "data/prepared", "md5": prepared}],
-            },
-            stage: {
-                "params": {"params.yaml": {"tuning_trial": trial}},
-                "deps": [{"path": "data/prepared", "md5": told["consumed"]}],
-                "outs": [{"path": path, "md5": told["metrics"]}],
-            },
-        }
-        self.write("dvc.lock", yaml.safe_dump({"stages": self.stages}))
-        self.write("params.yaml", yaml.safe_dump(params))
+        self.write(f"metrics/{stage}.json", json.dumps({"evidence": [evidence]}))
+        self.write("dvc.lock", yaml.safe_dump({"stages": {}}))
+        self.write("params.yaml", yaml.safe_dump({"data": data, "schema": SCHEMA}))
         return self
 
     def keep(self, text):
@@ -86,24 +68,14 @@ class Repository(Project):
         self.write(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}", text)
         return digest
 
-    def prepared(self, data="patients.csv", fingerprint="one", seed=0):
-        """Put a prepared table into DVC's cache, and return its hash."""
-        schema = Schema.load(self.folder / SCHEMA)
-        source = Source(data, fingerprint, split_name(0.2, seed, schema))
-        files = {"source.json": json.dumps(asdict(source)), "schema.json": schema.to_json()}
-        folder = [{"md5": self.keep(text), "relpath": name} for name, text in files.items()]
-        text = json.dumps(folder)
-        self.write(f".dvc/cache/files/md5/{md5_of(text)[:2]}/{md5_of(text)[2:]}.dir", text)
-        return f"{md5_of(text)}.dir"
-
     def remember(self, stage="train"):
         """Let DVC's run-cache have the run that was made, and nothing else."""
         metrics = self.folder / f"metrics/{stage}.json"
-        self.keep(metrics.read_text())
+        digest = self.keep(metrics.read_text())
         metrics.unlink()
-        self.write(
-            ".dvc/cache/runs/ab/abc/abcd", yaml.safe_dump(self.stages[stage], sort_keys=False)
-        )
+        made = {"path": f"metrics/{stage}.json", "hash": "md5", "md5": digest}
+        record = yaml.safe_dump({"outs": [made]}, sort_keys=False)
+        self.write(".dvc/cache/runs/ab/abc/abcd", record)
 
     def write(self, name, text):
         (self.folder / name).parent.mkdir(exist_ok=True, parents=True)
@@ -131,24 +103,23 @@ def test_a_run_of_the_workspace_is_known_before_it_is_committed(repository, monk
     assert set(repository.ledger(monkeypatch)) == {"first", "second"}
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, is_kept):
+@pytest.mark.parametrize("of_old", [True, False])
+def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, of_old):
     # As where the ledger is lost, and DVC has removed metrics that nobody committed; or where
     # another clone shares the cache, whose runs DVC gives back here.
-    prepared = repository.prepared(fingerprint="two") if is_kept else "p2"
-    repository.made("second", md5="two", prepared=prepared)
+    repository.made("second", md5="two", of_old=of_old)
     repository.remember()
     repository.run("git", "restore", "dvc.lock", "metrics")
     spends = repository.ledger(monkeypatch)
     assert set(spends) == {"first", "second"}
     read = (spends["second"].data, spends["second"].fingerprint, spends["second"].unit)
     assert read == (
-        ("patients.csv", "two", "row") if is_kept else (UNKNOWN, "unknown, of second", "row")
+        (UNKNOWN, "unknown, of second", "row") if of_old else ("patients.csv", "two", "row")
     )
 
 
 def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
-    repository.made("second", prepared=repository.prepared())
+    repository.made("second")
     repository.remember()
     monkeypatch.chdir(repository.folder)
     record = repository.folder / ".dvc/cache/runs/ab/abc/abcd"
@@ -162,39 +133,13 @@ def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
     assert not record.exists()
 
 
-def test_what_a_stage_consumed_is_believed_before_what_a_lock_says_of_it(repository, monkeypatch):
-    # `dvc commit -f preprocess` after an edit: the lock says that the edited table was prepared.
-    repository.made("second", md5="edited", prepared=repository.prepared())
+def test_what_a_run_read_it_says_itself_whatever_a_lock_says_of_it(repository, monkeypatch):
+    # `dvc commit -f` after an edit: the lock says that the edited table was prepared.
+    repository.made("second")
+    lie = {"deps": [{"path": "patients.csv", "md5": "edited"}], "outs": [{"path": "data/prepared"}]}
+    repository.write("dvc.lock", yaml.safe_dump({"stages": {"preprocess": lie}}))
     commit_all(repository, "second")
     assert repository.ledger(monkeypatch)["second"].fingerprint == "one"
-
-
-def test_locks_that_contradict_each_other_are_not_believed(repository, monkeypatch):
-    # The same in a clone, which has nothing in its cache: one table cannot become two.
-    repository.made("second", md5="edited", prepared="p1")
-    commit_all(repository, "second, on the table before its edit")
-    repository.made("third", md5="edited", prepared="p2")
-    commit_all(repository, "third")
-    spends = repository.ledger(monkeypatch)
-    assert (spends["second"].data, spends["third"].data) == (UNKNOWN, UNKNOWN)
-    assert spends["first"].data == "patients.csv"
-    assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
-
-
-@pytest.mark.parametrize("run_again", [True, False])
-def test_a_lock_is_not_believed_against_what_is_prepared_here(repository, monkeypatch, run_again):
-    # A clone pulls the edited table and prepares it, before or after it asks for the past.
-    repository.made("second", md5="edited", prepared="p1")
-    commit_all(repository, "second, on the table before its edit")
-    prepared = repository.prepared(fingerprint="edited")
-    repository.made("third", md5="edited", prepared=prepared)
-    if run_again:
-        commit_all(repository, "third")
-    else:
-        repository.run("git", "restore", "metrics")
-    spends = repository.ledger(monkeypatch)
-    assert spends["second"].data == UNKNOWN
-    assert not run_again or spends["third"].fingerprint == "edited"
 
 
 def test_a_run_that_a_merge_hides_is_known(repository, monkeypatch):
@@ -253,24 +198,19 @@ def assert_nobody_knows_whose(spend, first):
         assert found == {one, spend}
 
 
-@pytest.mark.parametrize(
-    "lock",
-    [{"consumed": "p0"}, {"metrics": "of another run"}, {"schema": "of another schema"}],
-    ids=["table prepared anew", "lock of another run", "schema edited"],
-)
-def test_where_nobody_can_tell_whose_rows_were_read_they_may_be_anybodys(
-    repository, monkeypatch, lock
+def test_a_run_of_an_earlier_version_which_does_not_say_whose_rows_it_read_may_have_read_anybodys(
+    repository, monkeypatch
 ):
     first = repository.ledger(monkeypatch)["first"]
-    repository.made("second", md5="two", prepared="p1", **lock)
-    commit_all(repository, "something ran again, train did not")
+    repository.made("second", md5="two", of_old=True)
+    commit_all(repository, "by an earlier version")
     assert_nobody_knows_whose(repository.ledger(monkeypatch)["second"], first)
 
 
 def test_a_model_measured_on_another_split_than_it_was_trained_on_adds_up(repository, monkeypatch):
     # `split_seed: 1`, then preprocess and evaluate without train, and all committed at once.
-    repository.made("second", prepared="p1")
-    repository.made("second-1", stage="evaluate", md5="two", prepared="p2")
+    repository.made("second")
+    repository.made("second-1", stage="evaluate", md5="two")
     commit_all(repository, "both")
     spends = repository.ledger(monkeypatch)
     assert spends["second-1"].fingerprint == "two"
@@ -312,13 +252,34 @@ def test_a_table_is_the_same_however_its_path_is_spelt(repository, monkeypatch, 
     table = repository.folder / "data/patients.csv"
     table.write_text("somebody\n")
     (repository.folder / "link").symlink_to(table)
-    repository.made("second", data="data/patients.csv", md5="two", prepared="p2")
+    repository.made("second", data="data/patients.csv", md5="two")
     commit_all(repository, "second")
-    repository.made("third", data=str(table) if spelt == "full" else spelt, md5="3", prepared="p3")
+    repository.made("third", data=str(table) if spelt == "full" else spelt, md5="3")
     spends = repository.ledger(monkeypatch)
     found = same_people(Ledger().entries(), ("data/patients.csv", "yet another"))
     assert {entry.run for entry in found} == {"second", "third"}
     assert spends["third"].fingerprint == "3"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_a_link_led_to_and_what_it_leads_to_by_now_are_the_same_people(
+    repository, monkeypatch, is_lost
+):
+    link = repository.folder / "data/latest.csv"
+    for year in (2025, 2026):
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{year}.csv")
+        monkeypatch.chdir(repository.folder)
+        named = path_of("data/latest.csv")
+        assert named == f"data/latest.csv → data/{year}.csv"
+        repository.made(f"of {year}", data=named, md5=f"{year}")
+        commit_all(repository, f"of {year}")
+        open_ledger()
+    if is_lost:
+        repository.ledger(monkeypatch)
+    for name in ("data/latest.csv", "data/2025.csv", "data/2026.csv"):
+        found = same_people(Ledger().entries(), (name, "edited"))
+        assert {entry.run for entry in found} == {"of 2025", "of 2026"}
 
 
 def test_two_processes_that_meet_a_new_ledger_enter_each_run_once(repository, monkeypatch):
@@ -335,10 +296,6 @@ def test_a_helper_commit_without_a_schema_hides_nothing_and_stops_nothing(reposi
     commit_all(repository, "as DVC stashes what an experiment was applied over")
     repository.run("git", "update-ref", "refs/exps/apply/stash", "HEAD")
     repository.run("git", "reset", "--quiet", "--hard", "HEAD~1")
-    assert repository.ledger(monkeypatch)["second"].split == UNKNOWN
-    # Where a whole commit tells of the same run, that one counts.
-    repository.made("second")
-    commit_all(repository, "second")
     assert repository.ledger(monkeypatch)["second"].fingerprint == "one"
 
 
@@ -359,32 +316,11 @@ def test_a_run_is_entered_once(repository, monkeypatch):
 
 
 def test_a_table_in_full_is_known_in_every_clone_by_its_content(repository, monkeypatch):
-    # DVC's lock has it from the repository's root, whatever params.yaml says, and on whose machine.
-    repository.made("second", data="data/inner.csv", md5="two", prepared="p2")
-    lock = repository.folder / "dvc.lock"
-    there = lock.read_text().replace("data: data/inner.csv", "data: /elsewhere/data/inner.csv")
-    lock.write_text(there)
-    commit_all(repository, "second")
-    spend = repository.ledger(monkeypatch)["second"]
-    assert (spend.data, spend.fingerprint) == ("data/inner.csv", "two")
-
-
-@pytest.mark.parametrize("deals", [(1, 2), (1, 1)])
-def test_runs_that_say_that_they_read_different_tables_are_believed(repository, monkeypatch, deals):
-    # `dvc commit -f train` makes a lock that says otherwise.
-    repository.made("trained")
-    releases = [
-        {"run": run, "spend": SPEND | {"side": side, "deal": deal}}
-        for run, side, deal in zip(("trained", "tested"), ("train", "test"), deals, strict=True)
-    ]
-    repository.made("tested", stage="evaluate", releases=releases)
-    commit_all(repository, "both")
-    spends = repository.ledger(monkeypatch)
-    same = spends["trained"].fingerprint == spends["tested"].fingerprint
-    assert same == (deals[0] == deals[1])
-    total = total_epsilon([spends["trained"], spends["tested"]], 1e-5)
-    alone = total_epsilon([spends["trained"]], 1e-5)
-    assert (total > 1.2 * alone) == (not same)
+    repository.made("second", data="/elsewhere/data/inner.csv", md5="two")
+    commit_all(repository, "on another machine")
+    repository.ledger(monkeypatch)
+    same = same_people(Ledger().entries(), ("data/inner.csv", "two"))
+    assert [entry.run for entry in same] == ["second"]
 
 
 def test_tables_of_one_model_are_of_the_same_people_in_a_new_ledger_too(repository, monkeypatch):
@@ -393,16 +329,32 @@ def test_tables_of_one_model_are_of_the_same_people_in_a_new_ledger_too(reposito
         "continued",
         data="renamed.csv",
         md5="edited",
-        prepared="p2",
         releases=[
             {"run": "first", "spend": spend},
             {"run": "continued", "spend": spend | {"deal": 2}},
         ],
     )
     commit_all(repository, "continued")
-    repository.made("later", data="renamed.csv", md5="edited", prepared="p2")
+    repository.made("later", data="renamed.csv", md5="edited")
     spends = repository.ledger(monkeypatch)
     assert Ledger().total(spends["later"]) == total_epsilon([*spends.values()], 1e-5)
+
+
+def test_a_ledger_of_an_earlier_version_learns_what_its_runs_build_on(repository, monkeypatch):
+    # It has all runs, but not that tables of two names are the same people's.
+    spend = SPEND | {"deal": 1}
+    releases = [{"run": run, "spend": spend} for run in ("first", "second")]
+    repository.made("second", data="renamed.csv", md5="two", releases=releases)
+    whole = repository.ledger(monkeypatch)
+    right = Ledger().total(whole["second"])
+    with sqlite3.connect("privacy-ledger.sqlite") as connection:
+        connection.execute("DROP TABLE built_on")
+        connection.execute("ALTER TABLE entries DROP COLUMN unit")
+        connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    assert Ledger().total(whole["second"]) < 0.8 * right
+    assert open_ledger().total(whole["second"]) == right
+    assert not Ledger().is_old
 
 
 def test_a_newer_versions_runs_are_not_passed_over(repository, monkeypatch):
@@ -455,9 +407,7 @@ def moved(repository):
     (repository.folder / "moved").mkdir()
     for name in ("data", "metrics", "dvc.lock", "params.yaml"):
         repository.run("git", "mv", name, f"moved/{name}")
-    project = Repository(repository.folder / "moved")
-    project.stages = repository.stages
-    return project
+    return Repository(repository.folder / "moved")
 
 
 @pytest.mark.parametrize("commits", [True, False])
@@ -471,7 +421,7 @@ def test_a_project_that_was_moved_into_a_folder_took_its_runs_along(
         repository.made("side")
         commit_all(repository, "and another run where it was")
         repository.run("git", "checkout", "--quiet", "main")
-    project.made("second", md5="edited", prepared="p2")
+    project.made("second", md5="edited")
     spends = project.ledger(monkeypatch)
     assert set(spends) == {"first", "second", *(["side"] if commits else [])}
     assert spends["first"] == replace(spends["second"], fingerprint="one")
@@ -489,6 +439,40 @@ def test_a_ledger_that_was_left_behind_is_not_forgotten(repository, monkeypatch)
     for file in repository.folder.glob("privacy-ledger.sqlite*"):
         file.rename(project.folder / file.name)
     assert [entry.run for entry in open_ledger().entries()] == ["first"]
+
+
+def test_a_ledger_that_was_left_behind_is_not_forgotten_by_rebuilding_either(
+    repository, monkeypatch
+):
+    repository.ledger(monkeypatch)
+    (repository.folder / ".gitignore").write_text("*.sqlite*\n")
+    project = moved(repository)
+    commit_all(repository, "moved")
+    arguments = (sys.executable, "-m", "stages.ledger", "rebuild")
+    told = project.run(*arguments, env={"PYTHONPATH": str(ROOT)}, expect=1)
+    assert "Move it along" in told
+
+
+def test_a_table_beside_a_project_is_the_same_when_the_project_is_moved(
+    repository, monkeypatch, tmp_path
+):
+    # Named from the project's folder, it has another name in each, and its content was edited.
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/p.csv").write_text("somebody")
+    repository.made("second", data="../shared/p.csv", md5="two")
+    commit_all(repository, "second")
+    repository.ledger(monkeypatch)
+    at_first = Ledger().entries()
+    project = moved(repository)
+    (repository.folder / "privacy-ledger.sqlite").rename(project.folder / "privacy-ledger.sqlite")
+    project.made("third", data="../../shared/p.csv", md5="three")
+    monkeypatch.chdir(project.folder)
+    assert "third" in {entry.run for entry in open_ledger().entries()}
+    for entries in (Ledger().entries(), project.ledger(monkeypatch) and Ledger().entries()):
+        same = same_people(entries, ("../../shared/p.csv", "four"))
+        assert {entry.run for entry in same} == {"second", "third"}
+    # As params.yaml has it, and where that is.
+    assert at_first[1].spend.data == f"../shared/p.csv → {tmp_path / 'shared/p.csv'}"
 
 
 @pytest.mark.parametrize(("content", "counts"), [("another", False), ("one", True)])
@@ -521,6 +505,43 @@ def test_worktrees_of_a_bare_repository_share_a_ledger(repository, monkeypatch, 
     Ledger().reserve(replace(_spend_of(SPEND), data="patients.csv"), None)
     monkeypatch.chdir(tmp_path / "two")
     assert len(Ledger().entries()) == 1
+
+
+def test_a_submodule_keeps_its_ledger_wherever_its_git_is(repository, monkeypatch, tmp_path):
+    monkeypatch.chdir(repository.folder)
+    path = Ledger().path
+    above = Project(tmp_path)
+    above.run("git", "init", "--quiet")
+    above.run("git", "submodule", "--quiet", "add", "./repository")
+    above.run("git", "submodule", "--quiet", "absorbgitdirs")
+    assert not (repository.folder / ".git").is_dir()
+    assert Ledger().path == path
+    repository.run("git", "worktree", "add", "--quiet", str(tmp_path / "worktree"))
+    monkeypatch.chdir(tmp_path / "worktree")
+    assert Ledger().path == path
+
+
+def test_a_project_below_dvcs_folder_has_one_ledger_for_stages_and_commands(
+    repository, monkeypatch
+):
+    # DVC names its root to stages, and one of another project that runs DVC here hands its own on.
+    monkeypatch.chdir(moved(repository).folder)
+    by_hand = Ledger().path
+    assert by_hand.parent.name == "moved"
+    monkeypatch.setenv("DVC_ROOT", str(repository.folder))
+    assert Ledger().path == by_hand
+
+
+def test_in_a_copy_that_dvc_makes_a_project_has_the_ledger_of_the_real_one(repository, monkeypatch):
+    project = moved(repository)
+    commit_all(repository, "moved")
+    monkeypatch.chdir(project.folder)
+    path = Ledger().path
+    copy = repository.folder / ".dvc/tmp/exps/standalone/tmp1"
+    repository.run("git", "clone", "--quiet", ".", str(copy))
+    monkeypatch.setenv("DVC_ROOT", str(repository.folder))
+    monkeypatch.chdir(copy / "moved")
+    assert Ledger().path == path
 
 
 def test_a_run_whose_commit_was_amended_is_known(repository, monkeypatch):

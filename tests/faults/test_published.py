@@ -92,6 +92,7 @@ REGISTRY = {
     "metrics/train.json: evidence.releases.spend.deal": SAID,
     "metrics/train.json: evidence.ledger.spend.deal": PARAMETER,  # always 1
     "metrics/train.json: evidence.ledger.run": PARAMETER,  # a random number
+    "metrics/train.json: evidence.ledger.read.*": PRIVATE,
     "metrics/train.json: evidence.ledger.measures": PARAMETER,
     "metrics/train.json: evidence.ledger.spend.side": PARAMETER,
     "metrics/train.json: evidence.ledger.spend.events.steps.noise_multiplier": ACCOUNTANTS,
@@ -159,6 +160,7 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.releases.spend.deal": SAID,
     "metrics/evaluate.json: evidence.ledger.spend.deal": PARAMETER,  # always 1
     "metrics/evaluate.json: evidence.ledger.run": PARAMETER,  # a random number
+    "metrics/evaluate.json: evidence.ledger.read.*": PRIVATE,
     "metrics/evaluate.json: evidence.ledger.measures": PARAMETER,  # the random number of another
     "metrics/evaluate.json: evidence.ledger.spend.side": PARAMETER,
     "metrics/evaluate.json: evidence.ledger.spend.events.gaussian.noise_multiplier": ACCOUNTANTS,
