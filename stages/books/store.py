@@ -21,7 +21,7 @@ from stages.books.people import UNKNOWN, Budget, Entry, mixed, refuse_beyond, sp
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
-from stages.versions import current_run, home, is_shallow, path_of
+from stages.versions import TODAY, current_run, home, is_shallow, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -391,7 +391,8 @@ def append_reservation(
 
 def named(spend: Spend) -> Spend:
     """Return a spend with the name that its table has in the ledger."""
-    return spend if spend.data == UNKNOWN else replace(spend, data=path_of(spend.data))
+    has_one = spend.data == UNKNOWN or TODAY in spend.data
+    return spend if has_one else replace(spend, data=path_of(spend.data))
 
 
 def entries_in(connection: sqlite3.Connection) -> list[Entry]:

@@ -472,7 +472,9 @@ def test_a_table_beside_a_project_is_the_same_when_the_project_is_moved(
         same = same_people(entries, ("../../shared/p.csv", "four"))
         assert {entry.run for entry in same} == {"second", "third"}
     # As params.yaml has it, and where that is.
-    assert at_first[1].spend.data == f"../shared/p.csv → {tmp_path / 'shared/p.csv'}"
+    name = f"../shared/p.csv → {tmp_path / 'shared/p.csv'}"
+    assert at_first[1].spend.data == name
+    assert {entry.spend.data for entry in Ledger().entries() if entry.run == "second"} == {name}
 
 
 @pytest.mark.parametrize(("content", "counts"), [("another", False), ("one", True)])
