@@ -130,8 +130,10 @@ def load_params(
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected lines of `name: value`, found {type(content).__name__}.")
+    # What `dvc exp run -S name=` leaves is an empty text.
+    given = {k: None if v == "" else v for k, v in {**content, **(overrides or {})}.items()}
     try:
-        return Params.model_validate({**content, **(overrides or {})})
+        return Params.model_validate(given)
     except ValidationError as error:
         lines = (_explanation(mistake) for mistake in mistakes(error, Params))
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from None

@@ -95,8 +95,9 @@ def test_whole_numbers_may_stand_for_real_ones(load):
     "name",
     ["train_size", "evaluation_epsilon", "privacy_budget", "tuning_trial", "simulation_seed"],
 )
-def test_null_is_a_value_of_some_parameters(load, name):
-    assert getattr(load(**{name: None, "target_delta": 1e-5}), name) is None
+@pytest.mark.parametrize("empty", [None, ""])  # the latter is what `dvc exp run -S name=` leaves
+def test_some_parameters_may_be_empty(load, name, empty):
+    assert getattr(load(**{name: empty, "target_delta": 1e-5}), name) is None
 
 
 def test_delta_follows_the_declared_size():

@@ -84,8 +84,9 @@ def begin_trial(ledger: Ledger, token: str, spend: Spend) -> Entry:
         if entry is None or _asked(entry.spend) != (spend.events, *_read(spend)):
             raise UserError(
                 f"params.yaml: `tuning_trial` names the tuning {tuning}, which is over or was "
-                "reserved for other settings or another table. Empty `tuning_trial`; "
-                "`python -m stages.tune` starts a new tuning."
+                "reserved for other settings or another table. A tuned model is measured once. "
+                "Empty `tuning_trial` to train another, or start a new tuning: "
+                "python -m stages.tune"
             )
         connection.execute(TRIALS)
         values = (f"{token}-{spend.side}", tuning, spend.data, spend.fingerprint, spend.split)
@@ -98,7 +99,8 @@ def begin_trial(ledger: Ledger, token: str, spend: Spend) -> Entry:
         except sqlite3.IntegrityError:
             raise UserError(
                 f"params.yaml: `tuning_trial`: the trial {token} was run before, and each runs "
-                "once. Empty `tuning_trial`; `python -m stages.tune` starts a new tuning."
+                "once. Empty `tuning_trial` to train another, or start a new tuning: "
+                "python -m stages.tune"
             ) from None
         return entry
 
