@@ -16,12 +16,11 @@ is a pandas DataFrame of all released figures with their ±, a row per revision.
 from pathlib import Path
 
 from stages.commands import new_parser, run
-from stages.evaluation.result import EvaluateResult
 from stages.reporting.comparison import (
     by_subject,
     draw,
     refuse_other_pictures,
-    result_at,
+    results_at,
     runs,
     table,
 )
@@ -48,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.picture:
         refuse_other_pictures(arguments.picture)
-    tests = {name: result_at(EvaluateResult, name) for name in (WORKSPACE, *arguments.revisions)}
+    tests = {name: results_at(name)[1] for name in (WORKSPACE, *arguments.revisions)}
     groups = by_subject(tests)
     for subject, alike in groups.items():
         if len(groups) > 1:

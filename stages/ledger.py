@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from stages.books.listing import by_people, export, listing, running_totals
+from stages.books.listing import by_people, export, listing, of_table, running_totals
 from stages.books.rebuild import open_ledger, own_ledger, rebuild, strike
 from stages.commands import new_parser, run
 from stages.params import load_params
@@ -59,9 +59,10 @@ def _export(arguments: Namespace) -> None:
 
 
 def _figure(arguments: Namespace) -> None:
-    params, (people, *_) = load_params(), by_people(open_ledger().some_entries())
-    totals = running_totals(people, params.target_delta)
-    save([running_total(totals, params.target_delta, params.privacy_budget)], arguments.file)
+    params = load_params()
+    delta, budget = params.target_delta, params.privacy_budget
+    totals = running_totals(of_table(open_ledger().some_entries(), params), delta)
+    save([running_total(totals, delta, budget, str(params.data))], arguments.file)
 
 
 SWEEP = {"action": "append", "default": [], "metavar": "NAME=VALUE,…", "help": "as of dvc exp run"}

@@ -21,10 +21,12 @@ def main() -> None:
     params = load_params()
     # After the parameters, so that who made a mistake there need not wait for matplotlib.
     from stages.model.classifier import load  # noqa: PLC0415
+    from stages.reporting.mixtures import refuse_mixtures  # noqa: PLC0415
     from stages.reporting.report import write_report  # noqa: PLC0415
 
     told = Parameters.model_validate(params, from_attributes=True)
     run = Run.read(Path(), load(CLASSIFIER), told)
+    refuse_mixtures(run, CLASSIFIER)
     statement = make_statement(run)
     write_text(PLOTS / FILE_NAME, to_yaml(statement))
     write_report(run, statement, PLOTS, PLOTS)

@@ -255,12 +255,12 @@ def dependency_hashes(commit: str, stage: str) -> set[str]:
 
 def parameters_at(commit: str, stage: str) -> dict[str, Any]:
     """Return the parameters that a stage ran with, as `dvc.lock` at `commit` knows them."""
-    return parameters_in(locked(commit), stage)
+    return parameters_in(locked(commit).get(stage, {}))
 
 
-def parameters_in(stages: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """Return the parameters that a stage ran with, as a lock has its stages."""
-    ran: dict[str, Any] = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
+def parameters_in(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a stage ran with, by what a lock says of it."""
+    ran: dict[str, Any] = stage.get("params", {}).get("params.yaml", {})
     return ran
 
 

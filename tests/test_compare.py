@@ -14,8 +14,9 @@ from stages.evaluation.result import EvaluateResult, PlusMinus
 from stages.evaluation.tables import score_rows
 from stages.files import write_csv
 from stages.reporting import comparison
-from stages.reporting.comparison import apart, draw, runs, subject_of, table
+from stages.reporting.comparison import apart, draw, results_at, runs, subject_of, table
 from stages.training.result import TrainResult
+from stages.versions import WORKSPACE
 from tests.conftest import ROOT, commit_all, copy_project
 
 FIGURES = EvaluateResult(
@@ -215,6 +216,19 @@ def test_a_revision_without_a_run_is_refused(compared, name, told):
     assert message.startswith(f"error: --rev {name}: ")
     assert told in message
     assert "Traceback" not in message
+
+
+def test_a_model_beside_the_figures_of_another_is_refused(compared, tmp_path, monkeypatch):
+    # As where `evaluate` is frozen, or failed.
+    (own,) = EvaluateResult.read(ROOT).ledger
+    monkeypatch.chdir(tmp_path)
+    TrainResult.read(ROOT).write()
+    FIGURES.model_copy(update={"ledger": (own,)}).write()
+    assert results_at(WORKSPACE)[1].ledger == (own,)
+    another = own.model_copy(update={"measures": "another"})
+    FIGURES.model_copy(update={"ledger": (another,)}).write()
+    with pytest.raises(UserError, match=r"measured another model than that of metrics/train\.json"):
+        results_at(WORKSPACE)
 
 
 def test_a_simulation_is_listed_but_makes_no_promise():

@@ -141,7 +141,7 @@ class World:
         trained = Trained(params, table, past, training, [], spent, booking)
         row = dict.fromkeys(("accuracy", "loss"), 0.5)
         noise = {f"{name}_noise{more}": 0.1 for name in row for more in ("", "_shared")}
-        result = trained._result([row | noise], trained._profile())
+        result = trained._result([row | noise], trained.promise, trained._profile())
         own: Truth = ((self.deal, "train", plan.planned),)
         stated = {
             "run": booking.run,

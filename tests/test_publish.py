@@ -544,7 +544,7 @@ def test_a_part_of_another_run_with_the_same_settings_is_refused(workspace, made
     if Path(place).is_dir():
         shutil.rmtree(place)
     copy(kept, place)
-    project.stage("plot")
+    assert told in project.stage("plot", expect=1)
     refused(told)
 
 

@@ -381,7 +381,7 @@ def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned
         curve = [float(row["epsilon"]) for row in csv.DictReader(table)]
     assert curve == sorted(curve)
     assert curve[-1] == pytest.approx(price)
-    assert curve[0] > 1.2  # of a trial alone it is below
+    assert curve[0] > 1.1  # of a trial alone it ends at 1
     # Another trial under its token is refused, and what is refused spends nothing.
     assert "which is over" in project.stage("train", expect=1)
     assert Ledger(project.folder / "privacy-ledger.sqlite").entries() == entries

@@ -50,15 +50,28 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     is_all = "at least " if is_shallow() else ""
     total = total_epsilon(spends, delta)
     yield f"total {is_all}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
-    if _is_public(people, params):
+    if _are_of_table(people, params) and Schema.load(params.schema_path).public:
         yield "This table is declared public: these figures demonstrate and protect nobody."
 
 
-def _is_public(people: Sequence[Entry], params: Params) -> bool:
-    paths = set[str]().union(*(names_of(entry.spend.data) for entry in people))
-    return (
-        not names_of(str(params.data)).isdisjoint(paths) and Schema.load(params.schema_path).public
+def of_table(entries: Sequence[Entry], params: Params) -> list[Entry]:
+    """Return the entries about the people of the table that params.yaml names.
+
+    Raises:
+        UserError: there is none.
+    """
+    for people in by_people(entries):
+        if _are_of_table(people, params):
+            return people
+    raise UserError(
+        f"{params.data}: no run on this table is on record. `python -m stages.ledger` lists those "
+        "on others; make one with: dvc repro"
     )
+
+
+def _are_of_table(people: Sequence[Entry], params: Params) -> bool:
+    names = set[str]().union(*(names_of(entry.spend.data) for entry in people))
+    return not names_of(str(params.data)).isdisjoint(names)
 
 
 def _note(entry: Entry) -> str:

@@ -1,8 +1,10 @@
 """What commits, experiments, the workspace and DVC's cache tell of runs, and of whose rows."""
 
+import hashlib
 import json
-from collections.abc import Container, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,12 +14,18 @@ from stages.cache import kept_outputs, kept_text
 from stages.errors import UserError
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
+from stages.tabular.prepared import unit_of
+from stages.tabular.schema import Schema
+from stages.tabular.split import split_name
 from stages.versions import (
     HERE,
     WORKSPACE,
     Place,
+    file_at,
     files_at,
+    locked,
     name_from,
+    parameters_in,
     places_with,
 )
 
@@ -38,16 +46,22 @@ class Found(NamedTuple):
         commit: where.
         spend: what was released.
         past: ids of the runs that it is told to be made from.
+        trial: which trial of a tuning it is, if it is one, by the name of its experiment.
     """
 
     commit: str
     spend: Spend
     past: frozenset[str] = frozenset()
+    trial: str | None = None
 
 
-def on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
-    """Yield every release on record that is not `known`, by its run."""
-    trials: dict[str, str | None] = {}
+def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
+    """Yield every release on record that is not known, by its run.
+
+    Args:
+        known: runs, and which experiments they were.
+    """
+    shown = dict(known)
     for told in (*_in_the_cache(), *_in_commits()):
         try:
             metrics = json.loads(told.text)
@@ -64,15 +78,19 @@ def on_record(known: Container[str | None]) -> Iterator[tuple[str, Found]]:
             continue
         made_from = {str(one.run) for one in others}
         for one in own:
-            if one.run is None or one.run in known:
+            if one.run is None:
                 continue
-            # Of a tuning one trial is left. Where more are, each has been shown.
-            again = "" if one.trial == trials.setdefault(one.run, one.trial) else f", {one.trial}"
+            # Of a tuning that was made elsewhere one trial is left. Where more are, each has been
+            # shown. Those of one that was made here are its own to count.
+            first = shown.setdefault(one.run, one.trial)
+            run = one.run if first in (None, one.trial) else f"{one.run}, {one.trial}"
+            if run in known:
+                continue
             past = frozenset(made_from - {one.run}) if one.run in made_from else frozenset()
-            table = one.read or NOWHERE
-            if one.read:
+            table = one.read or _by_lock(told)
+            if table is not NOWHERE:
                 table = table.model_copy(update={"data": name_from(told.folder, table.data)})
-            yield f"{one.run}{again}", Found(told.commit, spend_of(one, table), past)
+            yield run, Found(told.commit, spend_of(one, table), past, one.trial)
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
                 yield str(one.run), Found(told.commit, spend_of(one, NOWHERE))
@@ -110,6 +128,40 @@ def _in_the_cache() -> Iterator[Told]:
     for path, digest in kept_outputs(*METRICS):
         if text := kept_text(digest):
             yield Told(RUN_CACHE, HERE, path, text)
+
+
+def _by_lock(told: Told) -> Table:
+    """Return what dvc.lock says of the table that a run read which does not say so itself.
+
+    As those of earlier versions. Where it is of other metrics nobody can tell any more, nor where
+    the table was prepared anew or the schema edited after the run.
+    """
+    stages = {} if told.commit == RUN_CACHE else locked(told.commit, told.folder)
+    stage = stages.get(Path(told.path).stem, {})
+    preprocess = stages.get("preprocess", {})
+    ran, read = parameters_in(preprocess), _hashes(preprocess, "deps")
+    consumed = _hashes(stage, "deps").get("data/prepared", "nothing")
+    if (
+        _hashes(stage, "outs").get(told.path) != _md5(told.text)
+        or _hashes(preprocess, "outs").get("data/prepared") != consumed
+        or ran.get("data") not in read
+        or (schema := file_at(told.commit, str(ran.get("schema")), told.folder)) is None
+        or read.get(ran["schema"]) != _md5(schema)
+    ):
+        return NOWHERE
+    split = split_name(
+        float(ran["test_fraction"]), ran["split_seed"], Schema.model_validate_json(schema)
+    )
+    return Table(data=ran["data"], fingerprint=read[ran["data"]], split=split, unit=unit_of(schema))
+
+
+def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
+    return {entry["path"]: str(entry.get("md5")) for entry in stage.get(kind, [])}
+
+
+def _md5(text: str) -> str:
+    """Return the hash by which DVC knows a file of this content."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def spend_of(record: Record, table: Table) -> Spend:

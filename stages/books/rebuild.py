@@ -79,14 +79,14 @@ def rebuild(ledger: Ledger) -> int:
     the latter tell of is asked last, and counts as about rows that no other run has read.
     """
     is_old = ledger.is_old
-    known = set() if is_old else {entry.run for entry in ledger.entries()}
+    known = {} if is_old else {entry.run: entry.experiment for entry in ledger.entries()}
     missing: dict[str, Found] = {}
     for run, found in on_record(known):
         had = missing.get(run)
         if had is None or (had.spend.split == UNKNOWN and found.spend.split != UNKNOWN):
             missing[run] = found
     added = sum(
-        ledger.enter_past(found.spend, run, found.commit, found.past)
+        ledger.enter_past(found.spend, run, found.commit, found.past, found.trial)
         for run, found in missing.items()
     )
     if is_old:

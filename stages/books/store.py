@@ -133,7 +133,14 @@ class Ledger:
                     return entry.run
         return None
 
-    def enter_past(self, spend: Spend, run: str, revision: str, past: Collection[str] = ()) -> bool:
+    def enter_past(
+        self,
+        spend: Spend,
+        run: str,
+        revision: str,
+        past: Collection[str] = (),
+        experiment: str | None = None,
+    ) -> bool:
         """Enter a spend that happened long ago; return whether it was missing.
 
         If it was not, what it builds on may have been.
@@ -142,7 +149,7 @@ class Ledger:
             if run in {entry.run for entry in entries_in(connection)}:
                 _append_past(connection, run, past)
                 return False
-            append_reservation(connection, spend, run, revision, None, past)
+            append_reservation(connection, spend, run, revision, experiment, past)
             append_settlement(connection, run, spend.events)
         return True
 

@@ -15,11 +15,12 @@ from stages.model.classifier import load
 from stages.model.files import CLASSIFIER
 from stages.model.portable import to_onnx
 from stages.params import load_params
+from stages.reporting.mixtures import refuse_mixtures
 from stages.reporting.report import write_report
 from stages.reporting.run import Run
 from stages.reporting.statement import FILE_NAME, Statement, load_statement, make_statement, to_yaml
 from stages.reporting.templates import fill
-from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, mixtures, parameters_of, verify
+from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, parameters_of, verify
 from stages.tabular.leaks import leaks
 from stages.training.monitors import MONITORS
 from stages.versions import is_shallow
@@ -79,11 +80,7 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float | None:
             "metrics/train.json does not say that these monitors passed: "
             f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
         )
-    if mixed := list(mixtures(run, CLASSIFIER)):
-        raise _refusal(
-            f"{'; '.join(mixed)}. These are of different runs; bring them back together with: "
-            "git restore dvc.lock metrics plots && dvc checkout, or dvc repro"
-        )
+    refuse_mixtures(run, CLASSIFIER)
     if is_shallow():
         raise _refusal(SHALLOW)
     ledger = open_ledger()

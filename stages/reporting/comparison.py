@@ -53,11 +53,7 @@ def runs(*revisions: str) -> "pd.DataFrame":
     import pandas as pd  # noqa: PLC0415 - half a second, which the command does without
 
     names = dict.fromkeys([WORKSPACE, *revisions])
-    rows = [
-        {"subject": subject_of(name)}
-        | _figures(result_at(TrainResult, name), result_at(EvaluateResult, name))
-        for name in names
-    ]
+    rows = [{"subject": subject_of(name)} | _figures(*results_at(name)) for name in names]
     return pd.DataFrame(rows, index=pd.Index(names, name="revision"))
 
 
@@ -81,12 +77,22 @@ def _figures(train: TrainResult, test: EvaluateResult) -> dict[str, float | None
     }
 
 
-def result_at(kind: type[Kind], name: str) -> Kind:
-    """Return a result of the workspace, or of a revision.
+def results_at(name: str) -> tuple[TrainResult, EvaluateResult]:
+    """Return the results of the workspace, or of a revision.
 
     Raises:
-        UserError: there is no such revision, or no run in it.
+        UserError: there is no such revision, or no run in it; or they are of different runs.
     """
+    train, test = _result_at(TrainResult, name), _result_at(EvaluateResult, name)
+    if any(record.measures not in (None, train.record.run) for record in test.ledger):
+        raise UserError(
+            f"{name}: {test.path} measured another model than that of {train.path}, so ε of both "
+            "together is not known. Measure this one with: dvc repro"
+        )
+    return train, test
+
+
+def _result_at(kind: type[Kind], name: str) -> Kind:
     if name == WORKSPACE:
         return kind.read()
     commit = commit_of(name)

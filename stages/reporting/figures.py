@@ -128,8 +128,10 @@ def to_svg(figure: Figure, name: str) -> str:
     return f'<svg {box} role="img" aria-label="{said}">' + re.sub(r"\n\s*", "\n", body).strip()
 
 
-def running_total(totals: Sequence[float], delta: float, budget: float | None) -> Figure:
-    """ε of everything released about the same people, after each entry of the ledger."""
+def running_total(
+    totals: Sequence[float], delta: float, budget: float | None, table: str
+) -> Figure:
+    """ε of everything released about the people of a table, after each entry of the ledger."""
 
     def draw(axes: Axes) -> None:
         numbers = range(1, len(totals) + 1)
@@ -138,7 +140,9 @@ def running_total(totals: Sequence[float], delta: float, budget: float | None) -
             axes.axhline(budget, color=GREY, linestyle="--", linewidth=1)
             axes.text(1, budget, "privacy_budget", color=GREY, va="bottom")
         axes.set_title(f"ε = {totals[-1]:.2f} spent in {len(totals)} releases")
-        axes.set(xlabel="release", ylabel=f"total ε at δ = {delta:g}", ylim=(0, None))
+        axes.set(
+            xlabel=f"release about {table}", ylabel=f"total ε at δ = {delta:g}", ylim=(0, None)
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return picture(draw, width=6.5)

@@ -15,13 +15,14 @@ from stages.evaluation.result import EvaluateResult
 from stages.explain import mistakes
 from stages.files import read_csv, read_json
 from stages.model.classifier import load
-from stages.model.files import CONTENTS, SUMS, load_model
+from stages.model.files import CONTENTS, SUMS
 from stages.model.portable import differences
 from stages.privacy.attack import figures_of
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Event, Steps, from_json
 from stages.privacy.gaussian import epsilon_gaussian, is_gaussian, precision
 from stages.privacy.renyi import epsilon_renyi
 from stages.reporting.drawings import PICTURES
+from stages.reporting.mixtures import ROUNDED_TABLE, mixtures
 from stages.reporting.run import Parameters, Run
 from stages.reporting.statement import (
     FILE_NAME,
@@ -31,14 +32,11 @@ from stages.reporting.statement import (
     make_statement,
 )
 from stages.training.accounting import effective_noise_multiplier, privacy_profile, spent_by
-from stages.training.curves import ending
 from stages.training.result import TrainResult
 
 # How far ε may be from the stated one when it is computed again, as a share: rounding on other
 # machines is a millionth of that.
 TOLERANCE = 1e-3
-# Room for the thousandths of a row to which a table is rounded, in figures between 0 and a few.
-ROUNDED_TABLE = 1e-3
 # More mechanisms than any run of this pipeline releases.
 MOST_EVENTS = 64
 
@@ -109,37 +107,6 @@ def hashes_of(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / FILE_NAME
     }
-
-
-def mixtures(run: Run, model: Path) -> Iterator[str]:
-    """Yield where the model, metrics and tables of a run are not of one run."""
-    train, test = run.train, run.test
-    stated = load_model(model)[1]["privacy"]
-    if stated["run"] != train.record.run:
-        yield "the model is not that of metrics/train.json"
-    if (stated["epsilon"], stated["delta"]) != (train.epsilon, train.delta):
-        yield "the model states another ε or δ than metrics/train.json"
-    if any(record.measures != train.record.run for record in test.ledger):
-        yield "metrics/evaluate.json measured another model than that of metrics/train.json"
-    if stated["releases"] != [record.model_dump(mode="json") for record in train.releases]:
-        yield "the model was made from other releases than metrics/train.json tells"
-    runs = dict.fromkeys(record.run for record in (*train.releases, *test.ledger))
-    if test.releases and [*runs] != [record.run for record in test.releases]:
-        yield "metrics/evaluate.json leaves out releases that the model was made from"
-    total, overall = test.epsilon_total, test.epsilon_overall
-    if total is not None and overall is not None and total < 0.999 * overall:
-        yield "metrics/evaluate.json tells a smaller ε of all runs on record than of this one"
-    ends = {name: ending(run.epochs, name)[0] for name in ("loss", "accuracy")}
-    if ends != {"loss": train.loss, "accuracy": train.accuracy}:
-        yield "plots/training.csv does not end with the figures of metrics/train.json"
-    counted = run.counts.figures(ordered=run.schema.label.ordered).items()
-    if run.counts.is_noisy and any(
-        abs(one.value - test.figures[name]) > ROUNDED_TABLE for name, one in counted
-    ):
-        yield "plots/test_counts.csv does not have the figures of metrics/evaluate.json"
-    everyone = run.groups[0]
-    if abs(float(everyone["accuracy"]) - test.accuracy) > ROUNDED_TABLE:
-        yield "plots/subgroups.csv does not begin with the accuracy of metrics/evaluate.json"
 
 
 def _problems(statement: Statement, folder: Path) -> Iterator[str]:

@@ -69,7 +69,7 @@ class Trained:
 
     def write(self) -> TrainResult:
         """Write everything that the stage makes, and return the metrics."""
-        promise, profile = _promise(self.spent, self.booking, self.releases), self._profile()
+        promise, profile = self.promise, self._profile()
         own = self._rows(promise.epsilon or self.spent.epsilon)
         rows = [*self.past.checkpoint.epochs, *own]
         result = self._result(rows, promise, profile)
@@ -126,6 +126,11 @@ class Trained:
         """Everything that the model was made from."""
         known = None if self.past.events else self.spent.epsilon
         return self.booking.history(self.past.releases, known)
+
+    @property
+    def promise(self) -> Promise:
+        """What is promised to the people of the table."""
+        return _promise(self.spent, self.booking, self.releases)
 
     def _profile(self) -> Profile:
         own = self.booking.spend.events if self.booking.is_trial else self.training.history

@@ -18,7 +18,7 @@ import pytest
 
 from stages.books import booking, store
 from stages.books.booking import Booking, book
-from stages.books.listing import export, listing, running_totals
+from stages.books.listing import export, listing, of_table, running_totals
 from stages.books.people import UNKNOWN, Budget, same_people
 from stages.books.records import PublicSpend, Record
 from stages.books.store import Ledger, append
@@ -583,3 +583,12 @@ def test_after_a_kill_dvc_repro_finishes(victim, train_until):
     assert train_until(train_until(math.inf) - 10) is None
     victim.run("dvc", "repro")
     assert (victim.folder / "plots/training.png").exists()
+
+
+def test_what_is_drawn_is_of_the_table_that_params_name(ledger):
+    ledger.reserve(replace(TRAIN, data="others.csv", fingerprint="other"), None)
+    ledger.reserve(TRAIN, None)
+    named = load_params(ROOT / "params.yaml", {"data": TRAIN.data})
+    assert [entry.number for entry in of_table(ledger.entries(), named)] == [2]
+    with pytest.raises(UserError, match="no run on this table is on record"):
+        of_table(ledger.entries(), load_params(ROOT / "params.yaml", {"data": "nowhere.csv"}))

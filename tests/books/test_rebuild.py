@@ -22,7 +22,7 @@ from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import path_of
+from stages.versions import WORKSPACE, locked, path_of
 from tests.conftest import ROOT, Project, commit_all
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -47,8 +47,12 @@ class Repository(Project):
         releases=(),
         trial=None,
         of_old=False,
+        **lies,
     ):
-        """Leave in the workspace what a run leaves; one `of_old` does not say what it read."""
+        """Leave in the workspace what a run leaves; one `of_old` does not say what it read.
+
+        dvc.lock does, unless it `lies`.
+        """
         spend = SPEND | {"side": {"train": "train", "evaluate": "test"}[stage]}
         split = split_name(0.2, 0, Schema.load(self.folder / SCHEMA))
         read = {"data": data, "fingerprint": md5, "split": split}
@@ -57,9 +61,25 @@ class Repository(Project):
             "ledger": [{"run": run, "spend": spend} | told],
             "releases": list(releases),
         }
-        self.write(f"metrics/{stage}.json", json.dumps({"evidence": [evidence]}))
-        self.write("dvc.lock", yaml.safe_dump({"stages": {}}))
-        self.write("params.yaml", yaml.safe_dump({"data": data, "schema": SCHEMA}))
+        text = json.dumps({"evidence": [evidence]})
+        schema = md5_of((self.folder / SCHEMA).read_text())
+        lock = {"metrics": md5_of(text), "schema": schema, "prepared": "p", "consumed": "p"} | lies
+        params = {"data": data, "schema": SCHEMA, "test_fraction": 0.2, "split_seed": 0}
+        tables = [{"path": data, "md5": md5}, {"path": SCHEMA, "md5": lock["schema"]}]
+        stages = {
+            "preprocess": {
+                "deps": tables,
+                "params": {"params.yaml": params},
+                "outs": [{"path": "data/prepared", "md5": lock["prepared"]}],
+            },
+            stage: {
+                "deps": [{"path": "data/prepared", "md5": lock["consumed"]}],
+                "outs": [{"path": f"metrics/{stage}.json", "md5": lock["metrics"]}],
+            },
+        }
+        self.write(f"metrics/{stage}.json", text)
+        self.write("dvc.lock", yaml.safe_dump({"stages": stages}))
+        self.write("params.yaml", yaml.safe_dump(params))
         return self
 
     def keep(self, text):
@@ -198,13 +218,23 @@ def assert_nobody_knows_whose(spend, first):
         assert found == {one, spend}
 
 
-def test_a_run_of_an_earlier_version_which_does_not_say_whose_rows_it_read_may_have_read_anybodys(
-    repository, monkeypatch
+@pytest.mark.parametrize(
+    "lies",
+    [{"prepared": "anew"}, {"metrics": "of another run"}, {"schema": "edited"}],
+    ids=lambda lies: next(iter(lies)),
+)
+def test_of_a_run_that_does_not_say_what_it_read_dvcs_lock_does_or_it_may_be_anybodys(
+    repository, monkeypatch, lies
 ):
+    # As those of earlier versions do not.
     first = repository.ledger(monkeypatch)["first"]
     repository.made("second", md5="two", of_old=True)
     commit_all(repository, "by an earlier version")
-    assert_nobody_knows_whose(repository.ledger(monkeypatch)["second"], first)
+    second = repository.ledger(monkeypatch)["second"]
+    assert second == replace(first, fingerprint="two")
+    repository.made("third", md5="two", of_old=True, **lies)
+    commit_all(repository, "something ran again, train did not")
+    assert_nobody_knows_whose(repository.ledger(monkeypatch)["third"], first)
 
 
 def test_a_model_measured_on_another_split_than_it_was_trained_on_adds_up(repository, monkeypatch):
@@ -219,14 +249,17 @@ def test_a_model_measured_on_another_split_than_it_was_trained_on_adds_up(reposi
 
 
 def test_where_more_than_one_trial_of_a_tuning_is_left_each_counts(repository, monkeypatch):
-    # A tuning was killed, and its experiments reached a clone that has no other record of them.
-    for trial in ("tune-a-1", "tune-a-2", "tune-a-1"):
+    # A tuning was killed, and its experiments reached a clone that has no other record of them:
+    # one by one, and all at once.
+    monkeypatch.chdir(repository.folder)
+    runs = {"first", "tune-a-train", "tune-a-train, tune-a-2"}
+    for number, trial in enumerate(("tune-a-1", "tune-a-2", "tune-a-1")):
         repository.made("tune-a-train", trial=trial)
-        repository.write("README.md", f"again {len(repository.ledger(monkeypatch))}")
+        repository.write("README.md", f"again {number}")
         commit_all(repository, trial)
-    assert set(repository.ledger(monkeypatch)) == {
-        *("first", "tune-a-train", "tune-a-train, tune-a-2"),
-    }
+        open_ledger()
+    assert {entry.run for entry in Ledger().entries()} == runs
+    assert set(repository.ledger(monkeypatch)) == runs
 
 
 def test_what_a_model_was_made_from_is_entered_where_its_own_commit_is_missing(
@@ -559,8 +592,8 @@ def _spend_of(told):
 
 
 def test_a_lock_in_the_middle_of_a_merge_is_said_to_be_one(repository, monkeypatch):
-    repository.made("second")
+    monkeypatch.chdir(repository.folder)
     lock = repository.folder / "dvc.lock"
     lock.write_text(f"<<<<<<< ours\n{lock.read_text()}=======\n>>>>>>> theirs\n")
     with pytest.raises(UserError, match="If a merge left both versions"):
-        repository.ledger(monkeypatch)
+        locked(WORKSPACE)

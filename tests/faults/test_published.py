@@ -28,7 +28,7 @@ from stages.model.perceptron import predict_probabilities
 from stages.tabular.prepared import SIDES, Prepared
 from stages.training.result import PilotScore, TrainResult
 from tests.conftest import commit_all, copy_project
-from tests.faults.replay import train_and_continue
+from tests.faults.replay import as_in_a_bundle, train_and_continue
 
 TRAINING = "training mechanism"
 COUNTS = "test count release"
@@ -449,7 +449,7 @@ def figures_of(model, features, labels):
 def texts(folder, names):
     """Return what may leave the private repository, by name; pictures are tested below."""
     kinds = (".json", ".csv", ".md", ".html", ".yaml", "ignore")
-    return {n: (folder / n).read_text() for n in names if n.endswith(kinds)}
+    return {n: as_in_a_bundle(folder / n).decode() for n in names if n.endswith(kinds)}
 
 
 def numbers(text):
