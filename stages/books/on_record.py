@@ -61,7 +61,7 @@ def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
     Args:
         known: runs, and which experiments they were.
     """
-    shown = dict(known)
+    trials = dict(known)
     for told in (*_in_the_cache(), *_in_commits()):
         try:
             metrics = json.loads(told.text)
@@ -80,10 +80,11 @@ def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
         for one in own:
             if one.run is None:
                 continue
+            run = one.run
             # Of a tuning that was made elsewhere one trial is left. Where more are, each has been
             # shown. Those of one that was made here are its own to count.
-            first = shown.setdefault(one.run, one.trial)
-            run = one.run if first in (None, one.trial) else f"{one.run}, {one.trial}"
+            if one.trial and trials.setdefault(run, one.trial) not in (None, one.trial):
+                run = f"{run}, {one.trial}"
             if run in known:
                 continue
             past = frozenset(made_from - {one.run}) if one.run in made_from else frozenset()

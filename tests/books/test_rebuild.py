@@ -248,6 +248,27 @@ def test_a_model_measured_on_another_split_than_it_was_trained_on_adds_up(reposi
     assert total_epsilon(alone, 1e-5) > 1.2 * total_epsilon(alone[:1], 1e-5)
 
 
+def test_an_experiment_that_was_made_here_is_entered_once(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    monkeypatch.setenv("DVC_EXP_NAME", "fuzzy-name")
+    run = Ledger().reserve(replace(_spend_of(SPEND), data="patients.csv"), None)
+    monkeypatch.delenv("DVC_EXP_NAME")
+    repository.made(run)
+    entries = open_ledger().entries()
+    assert [(entry.run, entry.experiment) for entry in entries if entry.run != "first"] == [
+        (run, "fuzzy-name")
+    ]
+
+
+def test_the_trials_of_a_tuning_that_was_made_here_are_its_own_to_count(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    Ledger().reserve_all({"tune-a-train": replace(_spend_of(SPEND), data="patients.csv")}, None)
+    for trial in ("tune-a-1", "tune-a-2"):
+        repository.made("tune-a-train", trial=trial)
+        commit_all(repository, trial)
+    assert {entry.run for entry in open_ledger().entries()} == {"first", "tune-a-train"}
+
+
 def test_where_more_than_one_trial_of_a_tuning_is_left_each_counts(repository, monkeypatch):
     # A tuning was killed, and its experiments reached a clone that has no other record of them:
     # one by one, and all at once.
