@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stages.books.people import Budget
+from stages.books.people import AWAITED, Budget
 from stages.books.rebuild import SHALLOW, enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record, Table
 from stages.books.store import Ledger
@@ -93,7 +93,8 @@ class Booking:
         if self.ledger is None or self.run is None:
             return "1"
         measured = self.run.rpartition("-")[0]
-        times = sum(entry.run.startswith(f"{measured}-") for entry in self.ledger.entries())
+        runs = [entry.run for entry in self.ledger.entries() if AWAITED not in entry.run]
+        times = sum(run.startswith(f"{measured}-") for run in runs)
         return "1" if times == 1 else f"{times} {self.run}"
 
     def summary(self) -> str:

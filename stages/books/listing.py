@@ -19,6 +19,7 @@ from stages.versions import is_shallow, names_of
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Yield the entries about the same people, table by table; those about anybody with each."""
+    entries = [entry for entry in entries if not entry.has_begun]
     rest = [entry for entry in entries if entry.spend.data != UNKNOWN] or list(entries)
     while rest:
         people = same_people(entries, (rest[0].spend.data, rest[0].spend.fingerprint))

@@ -11,6 +11,9 @@ from stages.versions import names_of
 # In place of a path, where nobody can tell any more which table a run read.
 UNKNOWN = "unknown"
 
+# In the id of a part that is reserved with its run and has not begun.
+AWAITED = "awaited"
+
 
 class Budget(NamedTuple):
     """A cap on ε of everything about the same people, at a δ that is fixed with it."""
@@ -44,6 +47,11 @@ class Entry:
     revision: str | None
     experiment: str | None
     past: frozenset[str] = frozenset()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was reserved with its run and has become an entry of its own since."""
+        return self.struck is not None and f"-{AWAITED}-" in self.run
 
 
 def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entry]:

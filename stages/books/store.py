@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.books.people import UNKNOWN, Budget, Entry, mixed, refuse_beyond, spends_about
+from stages.books.people import AWAITED, UNKNOWN, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
@@ -30,9 +30,6 @@ APPLICATION_ID = 0x70726976
 
 # Of what the file holds. One of version 0 may lack what its runs build on, and whom they protect.
 VERSION = 1
-
-# In the id of a part that is reserved with its run and has not begun.
-AWAITED = "awaited"
 
 # A writer may have to wait for others that are summing up their totals.
 LOCK_SECONDS = 120
@@ -123,14 +120,18 @@ class Ledger:
         """Begin the part of `run` that was reserved with it for `spend`, and return its id.
 
         None if there is none, or it has begun before. It is settled at once, so that whoever else
-        would begin it, at the same time or after a crash, has to reserve a part of his own.
+        would begin it, at the same time or after a crash, has to reserve a part of his own; and by
+        an id of its own, as a copy of the ledger awaits it, too.
         """
         with self.writing() as connection:
             for entry in entries_in(connection):
                 awaited = entry.run.startswith(f"{run}-{AWAITED}-") and entry.spend == named(spend)
                 if awaited and not entry.settled and entry.struck is None:
-                    append_settlement(connection, entry.run, spend.events)
-                    return entry.run
+                    part = f"{run}-{_new_id()[:8]}"
+                    append_reservation(connection, spend, part, *current_run(), entry.past)
+                    append_settlement(connection, part, spend.events)
+                    append(connection, kind="strike", run=entry.run, reason=f"began as {part[-8:]}")
+                    return part
         return None
 
     def enter_past(

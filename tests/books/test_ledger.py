@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from stages.books import booking, store
 from stages.books.booking import Booking, book
-from stages.books.listing import export, listing, of_table, running_totals
+from stages.books.listing import by_people, export, listing, of_table, running_totals
 from stages.books.people import UNKNOWN, Budget, same_people
 from stages.books.records import PublicSpend, Record
 from stages.books.store import Ledger, append
@@ -270,7 +271,10 @@ def test_both_sides_of_a_run_are_reserved_before_the_first_noise(ledger):
     run = ledger.reserve(TRAIN, Budget(5.0, DELTA), then=TEST)
     assert [entry.spend for entry in ledger.entries()] == [TRAIN, TEST]
     assert ledger.take_up(run, costly) is None
-    assert ledger.take_up(run, TEST) == ledger.entries()[1].run
+    part = ledger.take_up(run, TEST)
+    assert [entry.run for entry in ledger.entries() if entry.struck is None] == [run, part]
+    assert [entry.run for people in by_people(ledger.entries()) for entry in people] == [run, part]
+    assert ledger.total(TEST) == TRAIN.epsilon
 
 
 def test_what_was_reserved_with_a_run_begins_once_however_many_begin_it(ledger):
@@ -279,7 +283,18 @@ def test_what_was_reserved_with_a_run_begins_once_however_many_begin_it(ledger):
         begun = [*crowd.map(lambda _: ledger.take_up(run, TEST), range(8))]
     assert begun.count(None) == 7
     # One that died after it began has been paid for; who begins again pays again.
-    assert [entry.settled for entry in ledger.entries()] == [False, True]
+    assert [entry.settled for entry in ledger.entries() if not entry.struck] == [False, True]
+
+
+def test_what_was_reserved_with_a_run_begins_in_each_copy_of_a_ledger_by_itself(ledger, tmp_path):
+    # Who copies a project between training and measuring measures twice.
+    run = ledger.reserve(TRAIN, None, then=TEST)
+    shutil.copy(ledger.path, tmp_path / "copy.sqlite")
+    copy = Ledger(tmp_path / "copy.sqlite")
+    part, other = ledger.take_up(run, TEST), copy.take_up(run, TEST)
+    assert None not in {part, other}
+    assert ledger.enter_past(TEST, other, "fetched")
+    assert [entry.spend for entry in ledger.entries() if not entry.struck] == [TRAIN, TEST, TEST]
 
 
 def test_two_clones_that_measure_one_model_tell_their_releases_apart(tmp_path):
