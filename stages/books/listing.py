@@ -38,10 +38,10 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     ):
         used = budgeted_epsilon(counting(people[:count]), budget.delta) if budget else 0.0
         name = entry.experiment or (entry.revision or "")[:12]
-        left = "no cap" if budget is None else f"{budget.epsilon - used:.3f}"
+        left = "no cap" if budget is None else _known(budget.epsilon - used)
         yield (
             f"{entry.number:>5}  {entry.time[:16].replace('T', ' ')}  {name:<12.12}  "
-            f"{entry.spend.side:<5}  {entry.spend.epsilon:>7.3f}  {total:>12.3f}  "
+            f"{entry.spend.side:<5}  {entry.spend.epsilon:>7.3f}  {_known(total):>12}  "
             f"{left}{_note(entry)}"
         )
     spends = counting(people)
@@ -53,6 +53,10 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     yield f"total {is_all}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
     if _are_of_table(people, params) and Schema.load(params.schema_path).public:
         yield "This table is declared public: these figures demonstrate and protect nobody."
+
+
+def _known(epsilon: float) -> str:
+    return f"{epsilon:.3f}" if math.isfinite(epsilon) else "not known"
 
 
 def of_table(entries: Sequence[Entry], params: Params) -> list[Entry]:
