@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -123,7 +123,11 @@ class CountRelease:
             name: self.estimate_groups(noise(own.ravel() / counted.person, self.groups_deviation))
             for name, own in counted.groups.items()
         }
-        return Released(layout, self.estimate(layout, noisy)), groups
+        found = self.estimate(layout, noisy)
+        # As they are told, so that whoever reads them comes to the same figures: where there is
+        # little but noise these hang on every digit.
+        told = replace(found, values=found.values.round(3))
+        return Released(layout, told), groups
 
     def _settle(self, counted: Counted, bins: int, noise: Noise) -> Layout:
         """Find out where scores are, and choose the bins."""

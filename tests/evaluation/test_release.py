@@ -17,6 +17,7 @@ from stages.evaluation.layout import Layout, scored_classes
 from stages.evaluation.release import BINS, CONFUSION, OUTCOMES, WHERE, CountRelease, noise_for
 from stages.evaluation.released import Released
 from stages.evaluation.scores import MIDDLE
+from stages.evaluation.tables import counts_of, score_rows
 from stages.privacy.events import DiscreteLaplace, Gaussian
 from stages.privacy.gaussian import epsilon_gaussian
 from stages.privacy.history import adaptive_epsilon
@@ -203,11 +204,12 @@ def test_scores_and_predictions_are_of_the_same_people(classes):
     released, _ = mechanism(1.0, classes).release(counts, 268, 0)
     confusion, scores, thresholds = released.table
     rows = confusion.sum()
-    np.testing.assert_allclose(scores.sum(axis=(1, 2)), rows)
-    np.testing.assert_allclose(scores[-1, 1].sum(), confusion[-1].sum())
+    # But for the thousandths in which each count is told.
+    np.testing.assert_allclose(scores.sum(axis=(1, 2)), rows, atol=0.05)
+    np.testing.assert_allclose(scores[-1, 1].sum(), confusion[-1].sum(), atol=0.05)
     if classes == 2:
         above = scores[0, :, np.searchsorted(thresholds, 0.5) + 1 :].sum(axis=1)
-        np.testing.assert_allclose(above, confusion[:, 1])
+        np.testing.assert_allclose(above, confusion[:, 1], atol=0.05)
 
 
 # --- how useful it is ----------------------------------------------------------------------------
@@ -263,6 +265,22 @@ def test_figures_are_right_on_average_and_the_noise_covers_the_exact_ones(
     assert [name for name, values in each.items() if not covers_as_stated(values)] == []
     # Half as wide, none of them covers.
     assert [name for name, values in each.items() if covers_as_stated(2.5 * values)] == []
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_is_told_of_the_counts_leads_to_the_figures_that_are_told(classes):
+    # Of 30 rows there is little but noise, and figures hang on every digit.
+    both = mechanism(0.25, classes)
+    names = [str(name) for name in range(classes)]
+    for seed in range(10):
+        counts = counted(*scored_rows(np.random.default_rng(seed), 30, classes))
+        released, _ = both.release(counts, 30, seed)
+        rows = score_rows(released.table, names)
+        told = [{key: str(value) for key, value in row.items()} for row in rows]
+        layout, values = counts_of(released.table.confusion.round(3).tolist(), told)
+        again = Released(layout, both.again(layout, values)).figures()
+        for name, figure in released.figures().items():
+            assert again[name] == pytest.approx(figure, abs=1e-6), name
 
 
 def widths(name, how_many=12):
