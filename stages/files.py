@@ -88,3 +88,26 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     """Read a CSV file that another stage wrote, as one dictionary per row."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+@contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Make sure that a file stays as it is in the meantime.
+
+    Raises:
+        UserError: it does not.
+    """
+    before = _state(path)
+    yield
+    if _state(path) != before:
+        raise UserError(
+            f"{path}: the file changed while it was read. Wait for whatever writes it to end, and "
+            "run again."
+        )
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    if not path.exists():
+        return ()
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

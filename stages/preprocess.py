@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from stages.commands import run_stage
 from stages.errors import UserError
-from stages.files import whole_folder, write_json
+from stages.files import unchanged, whole_folder, write_json
 from stages.params import Params, load_params
 from stages.tabular.encode import about, encode, groups, labels
 from stages.tabular.people import read_people
@@ -21,7 +21,8 @@ from stages.tabular.split import in_test, persons, source_of
 def main() -> None:
     params = load_params()
     schema = Schema.load(params.schema_path)
-    with whole_folder(PREPARED) as folder, ThreadPoolExecutor(1) as other:
+    # It is read three times: for its hash, for whose rows are whose, and for the rows.
+    with whole_folder(PREPARED) as folder, unchanged(params.data), ThreadPoolExecutor(1) as other:
         split = params.test_fraction, params.split_seed
         source = other.submit(source_of, params.data, schema, *split)  # hashes the file meanwhile
         _refuse_an_empty_side(_prepare(params, schema, folder), params)

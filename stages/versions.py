@@ -13,6 +13,9 @@ import yaml
 
 from stages.errors import UserError
 
+# What Git tells to hooks and aliases of the repository in which it runs them.
+TOLD_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_PREFIX")
+
 
 def repository() -> Path:
     """Return the project's real folder; DVC runs `--temp` and `--queue` stages in a copy of it."""
@@ -42,11 +45,21 @@ def home() -> Path:
 
 
 def _main_worktree(common: Path) -> Path:
-    """Return what a repository's linked worktrees share, by the folder of its Git."""
+    """Return what a repository's linked worktrees share, by the folder of its Git.
+
+    Raises:
+        UserError: nobody can tell.
+    """
     if common.name == ".git":
         return common.parent
+    told = _git("config", "core.worktree").strip()
+    if not told and _git("config", "core.bare").strip() != "true":
+        raise UserError(
+            f"{Path.cwd()}: a worktree of a repository whose Git is elsewhere, in {common}, which "
+            "does not tell where the main one is, with the ledger. Run there, or make a clone."
+        )
     # Of a submodule it is told; a bare repository has linked worktrees only, and is it itself.
-    return (common / _git("config", "core.worktree").strip()).resolve()
+    return (common / told).resolve()
 
 
 def dvc_folder() -> Path:
@@ -338,6 +351,19 @@ def _git_bytes(*arguments: str, given: bytes = b"") -> bytes:
 def _run_git(
     *arguments: str, given: bytes = b"", cwd: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
+    # Hooks and aliases run with the Git of whoever calls them, and take any folder for its root. So
+    # that counts only where none is found from the folder.
+    told = {name: os.environ[name] for name in TOLD_BY_GIT if name in os.environ}
+    environment = {name: os.environ[name] for name in os.environ if name not in told}
+    done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment)
+    if told and b"not a git repository" in done.stderr:
+        done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment | told)
+    return done
+
+
+def _run(
+    *arguments: str, given: bytes, cwd: Path, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["git", *arguments], cwd=cwd or repository(), input=given, capture_output=True, check=False
+        ["git", *arguments], cwd=cwd, env=env, input=given, capture_output=True, check=False
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stages import tune
-from stages.books.people import Budget
+from stages.books.people import Budget, counting
 from stages.books.rebuild import open_ledger
 from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
@@ -188,6 +188,16 @@ def test_each_token_works_once_on_each_side(ledger):
             with pytest.raises(UserError, match="was run before"):
                 begin_trial(ledger, "tune-a-1", spend)
         begin_trial(ledger, "tune-a-2", TRIAL)
+
+
+def test_the_sides_of_a_tuning_are_struck_together(ledger):
+    # The best was chosen by its test figures: neither side is what it is without the other.
+    with opened(ledger, "tune-a", TUNING, None) as close:
+        begin_trial(ledger, "tune-a-1", TRIAL)
+        close()
+    assert len(counting(ledger.entries())) == 2
+    assert sorted(ledger.strike(2, "nobody has seen it")) == ["tune-a-test", "tune-a-train"]
+    assert counting(ledger.entries()) == []
 
 
 def test_how_many_trials_there_were_is_forgotten_at_the_end(ledger):

@@ -69,7 +69,8 @@ def strike(number: int, reason: str) -> None:
     Raises:
         UserError: there is no such entry, or it is struck already.
     """
-    forget_run(open_ledger().strike(number, reason), *METRICS)
+    for run in open_ledger().strike(number, reason):
+        forget_run(run, *METRICS)
 
 
 def rebuild(ledger: Ledger) -> int:

@@ -128,7 +128,7 @@ class Ledger:
                 awaited = entry.run.startswith(f"{run}-{AWAITED}-") and entry.spend == named(spend)
                 if awaited and not entry.settled and entry.struck is None:
                     part = f"{run}-{_new_id()[:8]}"
-                    append_reservation(connection, spend, part, *current_run(), entry.past)
+                    append_reservation(connection, spend, part, *current_run(), {*entry.past, run})
                     append_settlement(connection, part, spend.events)
                     append(connection, kind="strike", run=entry.run, reason=f"began as {part[-8:]}")
                     return part
@@ -170,8 +170,10 @@ class Ledger:
         with self.writing() as connection:
             append_settlement(connection, run, events)
 
-    def strike(self, number: int, reason: str) -> str:
-        """Enter that an entry does not count, for a reason that stays; return the id of its run.
+    def strike(self, number: int, reason: str) -> list[str]:
+        """Enter that an entry does not count, for a reason that stays; return the runs struck.
+
+        With it go those of which it is made as they are of it, as both sides of a tuning are.
 
         Raises:
             UserError: there is no such entry, it is struck already, or others build on it.
@@ -181,15 +183,17 @@ class Ledger:
         if entry is None or entry.struck is not None:
             problem = "there is no such entry" if entry is None else "it is struck already"
             raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
-        later = [one.number for one in entries if entry.run in one.past and one.struck is None]
-        if later:
+        later = [one for one in entries if entry.run in one.past and one.struck is None]
+        if apart := [str(one.number) for one in later if one.run not in entry.past]:
             raise UserError(
                 f"entry {number}: what was released of it is also in what entries "
-                f"{', '.join(map(str, later))} released. Strike those first, the last one first."
+                f"{', '.join(apart)} released. Strike those first, the last one first."
             )
+        runs = [entry.run, *(one.run for one in later)]
         with self.writing() as connection:
-            append(connection, kind="strike", run=entry.run, reason=reason)
-        return entry.run
+            for run in runs:
+                append(connection, kind="strike", run=run, reason=reason)
+        return runs
 
     def entries(self) -> list[Entry]:
         """Return every spend, oldest first."""
@@ -367,7 +371,7 @@ def append_settlement(connection: sqlite3.Connection, run: str, events: Sequence
 
 
 def _append_past(connection: sqlite3.Connection, run: str, past: Collection[str]) -> None:
-    rows = [(run, one) for one in past]
+    rows = [(run, one) for one in past if one != run]
     connection.executemany("INSERT OR IGNORE INTO built_on VALUES (?, ?)", rows)
 
 

@@ -274,6 +274,8 @@ def test_both_sides_of_a_run_are_reserved_before_the_first_noise(ledger):
     assert [entry.spend for entry in ledger.entries()] == [TRAIN, TEST]
     assert ledger.take_up(run, costly) is None
     part = ledger.take_up(run, TEST)
+    with pytest.raises(UserError, match="what was released of it is also in"):
+        ledger.strike(1, "but it was measured")
     assert [entry.run for entry in ledger.entries() if entry.struck is None] == [run, part]
     assert [entry.run for people in by_people(ledger.entries()) for entry in people] == [run, part]
     assert ledger.total(TEST) == TRAIN.epsilon

@@ -22,7 +22,7 @@ from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import WORKSPACE, locked, path_of
+from stages.versions import WORKSPACE, commit_of, locked, path_of
 from tests.conftest import ROOT, Project, commit_all
 
 SCHEMA = "data/sample_medical_data.schema.json"
@@ -575,6 +575,34 @@ def test_a_submodule_keeps_its_ledger_wherever_its_git_is(repository, monkeypatc
     repository.run("git", "worktree", "add", "--quiet", str(tmp_path / "worktree"))
     monkeypatch.chdir(tmp_path / "worktree")
     assert Ledger().path == path
+
+
+def test_in_a_hook_a_project_has_the_ledger_that_it_has_by_hand(repository, monkeypatch, tmp_path):
+    project = moved(repository)
+    commit_all(repository, "moved")
+    repository.run("git", "worktree", "add", "--quiet", str(tmp_path / "worktree"))
+    monkeypatch.chdir(tmp_path / "worktree/moved")
+    by_hand = Ledger().path
+    assert by_hand.parent == project.folder
+    git = (repository.folder / ".git/worktrees/worktree").as_posix()
+    monkeypatch.setenv("GIT_DIR", git)
+    assert Ledger().path == by_hand
+    # Where only Git's own word tells of a repository it is taken.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "worktree"))
+    assert commit_of("HEAD") == repository.run("git", "rev-parse", "main").strip()
+
+
+def test_a_worktree_that_cannot_know_where_its_ledger_is_refuses(repository, monkeypatch, tmp_path):
+    elsewhere = str(tmp_path / "git")
+    repository.run("git", "clone", "--quiet", "--separate-git-dir", elsewhere, ".", "../clone")
+    clone = Project(repository.folder.parent / "clone")
+    clone.run("git", "worktree", "add", "--quiet", str(tmp_path / "worktree"))
+    monkeypatch.chdir(clone.folder)
+    assert Ledger().path.parent == clone.folder
+    monkeypatch.chdir(tmp_path / "worktree")
+    with pytest.raises(UserError, match="does not tell where the main one is"):
+        Ledger()
 
 
 def test_a_project_below_dvcs_folder_has_one_ledger_for_stages_and_commands(

@@ -10,6 +10,9 @@ import termios
 import numpy as np
 import pytest
 
+from stages import preprocess
+from stages.errors import UserError
+from stages.params import load_params
 from stages.tabular.prepared import Prepared
 from stages.tabular.schema import Schema
 from tests.tabular.conftest import (
@@ -43,6 +46,26 @@ def test_output_is_the_same_bytes_each_time(project):
     first = prepared(project)
     assert sorted(first) == FILES
     assert prepared(project) == first
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda text: f"{text}{text.splitlines()[1]}\n", str.upper], ids=["longer", "as long"]
+)
+def test_a_table_that_is_written_while_it_is_read_is_refused(project, monkeypatch, edit):
+    # Its hash would be that of other rows, by which the ledger knows whose they are.
+    table = project.folder / load_params(project.folder / "params.yaml").data
+    read = preprocess.read_people
+
+    def written_meanwhile(*arguments):
+        batches = list(read(*arguments))
+        table.write_text(edit(table.read_text()))
+        return iter(batches)
+
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(preprocess, "read_people", written_meanwhile)
+    with pytest.raises(UserError, match="changed while it was read"):
+        preprocess.main()
+    assert not (project.folder / "data/prepared/source.json").exists()
 
 
 def sides_of(project):
