@@ -98,12 +98,14 @@ def unchanged(path: Path) -> Iterator[None]:
         UserError: it does not.
     """
     before = _state(path)
-    yield
-    if _state(path) != before:
-        raise UserError(
-            f"{path}: the file changed while it was read. Wait for whatever writes it to end, and "
-            "run again."
-        )
+    try:
+        yield
+    finally:  # whatever it led to meanwhile
+        if _state(path) != before:
+            raise UserError(
+                f"{path}: the file changed while it was read. Wait for whatever writes it to end, "
+                "and run again."
+            )
 
 
 def _state(path: Path) -> tuple[int, ...]:
