@@ -43,7 +43,7 @@ def main() -> None:
     booking.settle(mechanism.events)
     noisy(*released, prepared).write(prepared, promise_of(booking, told))
     print(booking.summary())
-    return write_text(EVALUATIONS, f"{booking.name}\n")
+    return write_text(EVALUATIONS, f"{booking.name or f'simulated {params.simulation_seed}'}\n")
 
 
 if __name__ == "__main__":

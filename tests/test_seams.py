@@ -128,3 +128,6 @@ def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_na
     second = (project.folder / "models/evaluations.txt").read_text()
     assert first == "1\n"
     assert re.fullmatch(rf"2 {test['ledger'][0]['run']}\n", second)
+    project.set(simulation_seed=3)
+    project.stage("evaluate")
+    assert (project.folder / "models/evaluations.txt").read_text() == "simulated 3\n"

@@ -88,10 +88,13 @@ class Booking:
         return tuple(records)
 
     @property
-    def name(self) -> str:
-        """What tells this from other measurements of the same run: the first has a number alone."""
+    def name(self) -> str | None:
+        """What tells this from other measurements of the same run: the first has a number alone.
+
+        None for a simulation, which is in no ledger.
+        """
         if self.ledger is None or self.run is None:
-            return "1"
+            return None
         measured = self.run.rpartition("-")[0]
         runs = [entry.run for entry in self.ledger.entries() if AWAITED not in entry.run]
         times = sum(run.startswith(f"{measured}-") for run in runs)
