@@ -17,6 +17,11 @@ from stages.errors import UserError
 TOLD_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_PREFIX")
 
 
+# The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
+# it was before it was moved there is spelt from the repository's root, as `before/`.
+HERE = "./"
+
+
 def repository() -> Path:
     """Return the project's real folder; DVC runs `--temp` and `--queue` stages in a copy of it."""
     here, root = Path.cwd(), Path(os.environ.get("DVC_ROOT") or ".").resolve()
@@ -34,14 +39,18 @@ def _original(copy: Path, root: Path) -> Path:
     return Path(top, inside)
 
 
-def home() -> Path:
-    """Return the root that all worktrees of the repository share, where its ledger is."""
+def home(folder: str = HERE) -> Path:
+    """Return the project's folder in the worktree that all others share, where its ledger is.
+
+    Or what would be that where the project was in another `folder`.
+    """
     asked = ("--git-dir", "--git-common-dir", "--show-toplevel", "--show-prefix")
     told = _git("rev-parse", "--path-format=absolute", *asked)
     if not told:  # no repository of Git
         return repository()
     own, common, top, inside = told.split("\n")[:4]
-    return (Path(top) if own == common else _main_worktree(Path(common))) / inside
+    root = Path(top) if own == common else _main_worktree(Path(common))
+    return root / (inside if folder == HERE else folder)
 
 
 def _main_worktree(common: Path) -> Path:
@@ -158,10 +167,6 @@ def remove_experiments(pattern: str) -> None:
 
 # In place of a commit's id: the files as they are now.
 WORKSPACE = "workspace"
-
-# The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
-# it was before it was moved there is spelt from the repository's root, as `before/`.
-HERE = "./"
 
 
 class Place(NamedTuple):

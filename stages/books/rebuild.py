@@ -17,7 +17,6 @@ from stages.versions import (
     home,
     is_shallow,
     neighbour,
-    path_to,
     places_with,
 )
 
@@ -55,11 +54,13 @@ def own_ledger() -> Ledger:
 def _refuse_one_left_behind(path: Path) -> None:
     elsewhere = {place.folder for place in places_with(*METRICS)} - {HERE}
     for folder in sorted(elsewhere):
-        left = path_to(folder) / FILE_NAME
+        left = home(folder) / FILE_NAME
         if left.exists() and neighbour(folder) is None:
             raise UserError(
                 f"{left}: the ledger of this project, which was moved. Move it along, so that no "
-                f"run is forgotten: mv {left} {path}"
+                f"run is forgotten: mv {left} {path}\n"
+                "Where another worktree still has the project there, link to it instead: "
+                f"mkdir -p {path.parent} && ln -s {left} {path}"
             )
 
 

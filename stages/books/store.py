@@ -337,6 +337,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def _create(path: Path) -> None:
     """Make an empty ledger; if another process makes it first, keep that one."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # which the main worktree may not have
     handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:

@@ -563,6 +563,28 @@ def test_worktrees_of_a_bare_repository_share_a_ledger(repository, monkeypatch, 
     assert len(Ledger().entries()) == 1
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+def test_worktrees_that_have_the_project_in_different_folders_share_a_ledger_by_a_link(
+    repository, monkeypatch, tmp_path, is_back
+):
+    repository.run("git", "branch", "before")
+    project = moved(repository)
+    commit_all(repository, "moved")
+    if not is_back:  # the main worktree has it where it was, and the linked one where it is now
+        repository.run("git", "branch", "after")
+        repository.run("git", "checkout", "--quiet", "before")
+    monkeypatch.chdir(project.folder if is_back else repository.folder)
+    path = open_ledger().path
+    there = tmp_path / "worktree"
+    branch = "before" if is_back else "after"
+    repository.run("git", "worktree", "add", "--quiet", str(there), branch)
+    monkeypatch.chdir(there if is_back else there / "moved")
+    with pytest.raises(UserError, match="link to it instead") as refused:
+        open_ledger()
+    Project(there).run("bash", "-c", str(refused.value).rpartition("instead: ")[2])
+    assert open_ledger().path.resolve() == path.resolve()
+
+
 def test_a_submodule_keeps_its_ledger_wherever_its_git_is(repository, monkeypatch, tmp_path):
     monkeypatch.chdir(repository.folder)
     path = Ledger().path
