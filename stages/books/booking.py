@@ -40,8 +40,15 @@ class Booking:
         return self.trial is not None
 
     def settle(self, events: Sequence[Event]) -> None:
-        """Enter what really ran."""
-        if self.ledger and self.run and not self.is_trial and not self.is_settled:
+        """Enter what really ran.
+
+        Raises:
+            UserError: somebody struck it meanwhile, so that nothing of it may be told.
+        """
+        if self.ledger is None or self.run is None or self.is_trial:
+            return
+        self.ledger.require_own(self.run)
+        if not self.is_settled:
             self.ledger.settle(self.run, events)
 
     def total(self, delta: float) -> float | None:

@@ -18,6 +18,7 @@ from stages.versions import (
     is_shallow,
     neighbour,
     places_with,
+    repository,
 )
 
 SHALLOW = (
@@ -56,12 +57,11 @@ def _refuse_one_left_behind(path: Path) -> None:
     for folder in sorted(elsewhere):
         left = home(folder) / FILE_NAME
         if left.exists() and neighbour(folder) is None:
-            raise UserError(
-                f"{left}: the ledger of this project, which was moved. Move it along, so that no "
-                f"run is forgotten: mv {left} {path}\n"
-                "Where another worktree still has the project there, link to it instead: "
-                f"mkdir -p {path.parent} && ln -s {left} {path}"
-            )
+            mend = f"Move it along, so that no run is forgotten: mv {left} {path}"
+            if path.parent != repository().resolve():  # in a linked worktree
+                link = f"mkdir -p {path.parent} && ln -s {left} {path}"
+                mend = f"The main worktree has the project there, so link to it: {link}"
+            raise UserError(f"{left}: the ledger of this project, which was moved. {mend}")
 
 
 def strike(number: int, reason: str) -> None:

@@ -165,6 +165,19 @@ class Ledger:
         with self.writing() as connection:
             connection.execute(f"PRAGMA user_version = {VERSION}")
 
+    def require_own(self, run: str) -> None:
+        """Make sure that a run counts, before anything of it is told.
+
+        Raises:
+            UserError: somebody struck it while it ran.
+        """
+        struck = next((entry.struck for entry in self.entries() if entry.run == run), None)
+        if struck is not None:
+            raise UserError(
+                f"{self.path}: the entry of this run was struck while it ran ({struck}), so "
+                "nothing of it is written. Make it anew with: dvc repro"
+            )
+
     def settle(self, run: str, events: Sequence[Event]) -> None:
         """Enter that a reserved run has ended, and what it really did."""
         with self.writing() as connection:

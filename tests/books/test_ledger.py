@@ -123,6 +123,19 @@ def test_nothing_builds_on_any_run_that_was_struck(ledger, monkeypatch, struck):
     assert len(ledger.entries()) == 2
 
 
+def test_a_run_that_is_struck_while_it_runs_tells_nothing(ledger):
+    booking = Booking(TRAIN, None, ledger, ledger.reserve(TRAIN, None))
+    ledger.strike(1, "taken for dead")
+    with pytest.raises(UserError, match=r"struck while it ran \(taken for dead\)"):
+        booking.settle(TRAIN.events)
+    part = ledger.take_up(ledger.reserve(TRAIN, None, then=TEST), TEST)
+    measured = Booking(TEST, None, ledger, part, is_settled=True)
+    measured.settle(TEST.events)
+    ledger.strike(ledger.entries()[-1].number, "taken for dead")
+    with pytest.raises(UserError, match="nothing of it is written"):
+        measured.settle(TEST.events)
+
+
 def test_what_others_build_on_counts_whether_it_was_struck_before_or_after(ledger):
     first = ledger.reserve(TRAIN, None)
     second = ledger.reserve(TRAIN, None, past=[first])

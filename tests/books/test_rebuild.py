@@ -579,9 +579,9 @@ def test_worktrees_that_have_the_project_in_different_folders_share_a_ledger_by_
     branch = "before" if is_back else "after"
     repository.run("git", "worktree", "add", "--quiet", str(there), branch)
     monkeypatch.chdir(there if is_back else there / "moved")
-    with pytest.raises(UserError, match="link to it instead") as refused:
+    with pytest.raises(UserError, match="so link to it: ") as refused:
         open_ledger()
-    Project(there).run("bash", "-c", str(refused.value).rpartition("instead: ")[2])
+    Project(there).run("bash", "-c", str(refused.value).rpartition("link to it: ")[2])
     assert open_ledger().path.resolve() == path.resolve()
 
 
