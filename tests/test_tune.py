@@ -359,12 +359,14 @@ def tuned(tmp_path, monkeypatch):
 
     def run_trial(name, choice):
         names.append(name)
+        project.set(exact_metrics="true")  # by whoever edits it meanwhile
         run_one(name, choice)
 
     monkeypatch.setattr(trials, "_run_trial", run_trial)
     params = load_params()
     spends = trials.price(2.0, params)
     best = trials.run_trials([{"momentum": 0.5}], 2.0, params, spends)
+    project.set(exact_metrics="false")
     return project, names, best, spends
 
 

@@ -134,8 +134,10 @@ def _steps_of(params: Params) -> dict[str, Any]:
 
 
 def _run_trial(name: str, choice: Mapping[str, Any]) -> None:
-    # `tuning_trial` is new for each trial, so the run-cache never passes one off as another.
-    settings = {**choice, "tuning_trial": name}
+    # `tuning_trial` is new for each trial, so the run-cache never passes one off as another. And
+    # whoever edits params.yaml meanwhile has no trial whose figures are worth more than it paid.
+    private = {"exact_metrics": False, "simulation_seed": None}
+    settings = {**choice, **private, "tuning_trial": name}
     overrides = [f"-S={key}={json.dumps(value)}" for key, value in settings.items()]
     _dvc("exp", "run", "--temp", "--name", name, *overrides)
 
