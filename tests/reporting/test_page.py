@@ -249,7 +249,7 @@ def test_page_and_markdown_tell_the_numbers_of_the_statement(released, html, tol
             f"{utility['plus_minus']['roc_auc']['noise']:.4f}",
         ],
         [
-            "all runs on record, this one included",
+            "all runs on record when this one was measured",
             f"{told.evidence['ledger']['epsilon_total']:.4f}",
         ],
     ]
