@@ -86,8 +86,11 @@ def path_of(file: str | Path) -> str:
     """Return the name that a file has in the ledger: as it is told, and what that is today.
 
     The latter from the repository's root, or in full where it is elsewhere; links are followed, but
-    not into DVC's cache, where a file's name is its content's. One name where they are the same.
+    not into DVC's cache, where a file's name is its content's. One name where they are the same;
+    and what has been named before keeps its name.
     """
+    if TODAY in str(file):
+        return str(file)
     path = Path(file).absolute()
     there = path.parent.resolve() / path.name
     if there.is_symlink() and "/files/md5/" not in there.resolve().as_posix():

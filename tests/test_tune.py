@@ -190,6 +190,16 @@ def test_each_token_works_once_on_each_side(ledger):
         begin_trial(ledger, "tune-a-2", TRIAL)
 
 
+def test_a_trial_on_a_table_elsewhere_is_of_the_table_that_was_reserved(ledger):
+    # It has two names there: as params.yaml has it, and where that is.
+    spends = {side: replace(one, data="../elsewhere.csv") for side, one in TUNING.items()}
+    with opened(ledger, "tune-a", spends, None):
+        entry = begin_trial(ledger, "tune-a-1", replace(TRIAL, data="../elsewhere.csv"))
+        assert entry.spend.data.startswith("../elsewhere.csv → /")
+        with pytest.raises(UserError, match="another table"):
+            begin_trial(ledger, "tune-a-2", replace(TRIAL, data="../others.csv"))
+
+
 def test_the_sides_of_a_tuning_are_struck_together(ledger):
     # The best was chosen by its test figures: neither side is what it is without the other.
     with opened(ledger, "tune-a", TUNING, None) as close:

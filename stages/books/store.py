@@ -17,11 +17,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.books.people import AWAITED, UNKNOWN, Budget, Entry, mixed, refuse_beyond, spends_about
+from stages.books.people import AWAITED, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
-from stages.versions import TODAY, current_run, home, is_shallow, path_of
+from stages.versions import current_run, home, is_shallow, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -417,8 +417,7 @@ def append_reservation(
 
 def named(spend: Spend) -> Spend:
     """Return a spend with the name that its table has in the ledger."""
-    has_one = spend.data == UNKNOWN or TODAY in spend.data
-    return spend if has_one else replace(spend, data=path_of(spend.data))
+    return replace(spend, data=path_of(spend.data))
 
 
 def entries_in(connection: sqlite3.Connection) -> list[Entry]:
