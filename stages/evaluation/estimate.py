@@ -93,7 +93,7 @@ class Estimate:
         counts = self.plausible.reshape(-1, *(1 for _ in at.shape))
         variances = counts * self._derivatives(figures) ** 2
         sampling = sum(np.sqrt(variances[view].sum(axis=0)) for view in views)
-        moved = figures(self.plausible + self._noise())
+        moved = figures(self._moved)
         bias = moved.mean(axis=0) - at
         shown = np.clip(moved - bias, *within)
         noise = np.quantile(np.abs(shown - at), CONFIDENCE, axis=0)
@@ -111,7 +111,7 @@ class Estimate:
             figures: from counts (…, cells) to figures (…, several).
         """
         found, at = figures(self.values), figures(self.plausible)
-        moved = figures(self.plausible + self._noise())
+        moved = figures(self._moved)
         value = found.max() - (moved.max(axis=-1).mean() - at.max())
         chance = np.sqrt(self.plausible)[:, None] * self._derivatives(figures)
         drawn = np.random.default_rng(1).standard_normal((20 * PAIRS, len(at)))
@@ -124,14 +124,15 @@ class Estimate:
             np.quantile(both[:, _may_be_greatest(found, both)].max(axis=-1), CONFIDENCE),
         )
 
-    def _noise(self) -> Values:
-        """Return (draws, cells): the noise, drawn again."""
+    @cached_property
+    def _moved(self) -> Values:
+        """(draws, cells): plausible counts, with the noise drawn again."""
         if self.root is None:
-            return np.zeros((1, len(self.values)))
+            return self.plausible[None]
         # No row is read for it, so the seed need not be secret.
         drawn = np.random.default_rng(0).standard_normal((PAIRS, self.root.shape[1]))
         moves = drawn @ self.root.T
-        return np.concatenate([moves, -moves])
+        return self.plausible + np.concatenate([moves, -moves])
 
     def _derivatives(self, figures: Callable[[Values], Values]) -> Values:
         """Return (cells, …) how much one person more in a cell moves the figures."""
