@@ -13,6 +13,7 @@ import pytest
 from stages import preprocess
 from stages.errors import UserError
 from stages.params import load_params
+from stages.tabular.people import read_people
 from stages.tabular.prepared import Prepared
 from stages.tabular.schema import Schema
 from tests.tabular.conftest import (
@@ -54,10 +55,9 @@ def test_output_is_the_same_bytes_each_time(project):
 def test_a_table_that_is_written_while_it_is_read_is_refused(project, monkeypatch, edit):
     # Its hash would be that of other rows, by which the ledger knows whose they are.
     table = project.folder / load_params(project.folder / "params.yaml").data
-    read = preprocess.read_people
 
     def written_meanwhile(*arguments):
-        batches = list(read(*arguments))
+        batches = list(read_people(*arguments))
         table.write_text(edit(table.read_text()))
         yield from batches
         if edit is not str.upper:

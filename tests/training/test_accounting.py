@@ -307,6 +307,7 @@ def test_the_larger_of_the_accountants_is_reported(full_batch, monkeypatch, lowe
 def test_replacing_a_row_costs_at_least_as_much(golden, full_batch):
     for history in (golden, full_batch):
         spent = account(history, DELTA, EPSILON)
+        assert spent.replace_one is not None
         assert spent.replace_one >= spent.epsilon
     # Without sampling, replacing moves the sum by 2C instead of C: half the noise multiplier.
     sigma = full_batch[0].noise_multiplier / math.sqrt(20)
