@@ -386,6 +386,14 @@ def test_means_of_bins_lie_within_them():
     assert logits(np.array([0.5])) == 0
 
 
+def test_the_end_beyond_two_close_thresholds_reaches_as_far_as_the_other():
+    # Where it was as short as what noise put close, the loss of scores that are too sure was too
+    # low: by 0.8 ± in that quarter of releases of 5 classes on 268 rows which has the smallest ±.
+    below, above = bin_means(1 / (1 + np.exp([3.0, 2.9, -3.0])))[[0, -1]]
+    assert below == pytest.approx(1 - above)
+    assert below < 0.01
+
+
 # --- estimates -----------------------------------------------------------------------------------
 
 
