@@ -5,7 +5,7 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,17 @@ from stages.errors import UserError
 # What Git tells to hooks and aliases of the repository in which it runs them.
 TOLD_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_PREFIX")
 
+# What Git tells them of how it was asked to read paths, as some editors do; here none is meant so.
+PATHS_AS_ASKED = tuple(f"GIT_{how}_PATHSPECS" for how in ("LITERAL", "GLOB", "NOGLOB", "ICASE"))
+
+SHALLOW = (
+    "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
+    "too low. Bring the commits with: git fetch --unshallow"
+)
+WITHOUT_GIT = (
+    "this folder is in no repository of Git, so runs of commits are not in the ledger, whose total "
+    "is too low if there are any. Work in a clone; a new project begins with: git init"
+)
 
 # The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
 # it was before it was moved there is spelt from the repository's root, as `before/`.
@@ -185,18 +196,34 @@ def file_at(commit: str, path: str, folder: str = HERE) -> str | None:
 
 
 def files_at(asked: Sequence[tuple[Place, str]]) -> list[str | None]:
-    """Return the text of many files, each by its place and path, by one call of Git."""
+    """Return the text of many files, each by its place and path, as Git checks them out."""
     names = "".join(f"{place.commit}:{place.folder}{path}\n" for place, path in asked)
     told = io.BytesIO(_history("cat-file", "--batch", given=names.encode()))
-    return [
-        _workspace_text(path) if place.commit == WORKSPACE else text
-        for (place, path), text in zip(asked, _texts(told, len(asked)), strict=True)
-    ]
+    kept, filtered = _texts(told, len(asked)), kept_otherwise({path for _, path in asked})
+
+    def text(place: Place, path: str, kept: str | None) -> str | None:
+        if place.commit == WORKSPACE:
+            return _workspace_text(path)
+        return _checked_out(place, path) if kept is not None and path in filtered else kept
+
+    return [text(*one, as_kept) for one, as_kept in zip(asked, kept, strict=True)]
 
 
 def _workspace_text(path: str) -> str | None:
     file = Path(path)
     return file.read_text("utf-8", errors="replace") if file.is_file() else None
+
+
+def kept_otherwise(paths: Iterable[str]) -> set[str]:
+    """Return which files Git keeps another text of than it checks out, as git-crypt and LFS do."""
+    told = _git("check-attr", "-z", "filter", "--", *paths).split("\0")
+    values = zip(told[::3], told[2::3], strict=False)
+    return {path for path, value in values if value not in ("unspecified", "unset")}
+
+
+def _checked_out(place: Place, path: str) -> str:
+    named = f"{place.commit}:{place.folder}{path}"
+    return _history("cat-file", "--filters", named).decode(errors="replace")
 
 
 def _texts(told: io.BytesIO, count: int) -> Iterator[str | None]:
@@ -264,9 +291,10 @@ def path_to(folder: str) -> Path:
     return (repository() / up / folder).resolve()
 
 
-def is_shallow() -> bool:
-    """Whether this clone lacks older commits."""
-    return _git("rev-parse", "--is-shallow-repository").strip() == "true"
+def hidden_past() -> str | None:
+    """Return why commits that may tell of runs are not here, and what to do; None if all are."""
+    told = _git("rev-parse", "--is-shallow-repository").strip()
+    return {"false": None, "true": SHALLOW}.get(told, WITHOUT_GIT)
 
 
 def dependency_hashes(commit: str, stage: str) -> set[str]:
@@ -362,7 +390,8 @@ def _run_git(
     # Hooks and aliases run with the Git of whoever calls them, and take any folder for its root. So
     # that counts only where none is found from the folder.
     told = {name: os.environ[name] for name in TOLD_BY_GIT if name in os.environ}
-    environment = {name: os.environ[name] for name in os.environ if name not in told}
+    unwanted = {*TOLD_BY_GIT, *PATHS_AS_ASKED}
+    environment = {name: os.environ[name] for name in os.environ if name not in unwanted}
     done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment)
     if told and b"not a git repository" in done.stderr:
         done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment | told)

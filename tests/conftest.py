@@ -97,7 +97,9 @@ def copy_project(folder):
             shutil.copytree(source, folder / name, ignore=ignored)
         elif source.exists():
             shutil.copy(source, folder / name)
-    return Project(folder)
+    project = Project(folder)
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    return project
 
 
 def told(project, name):

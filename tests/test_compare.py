@@ -57,7 +57,6 @@ WIDEST = FIGURES.model_copy(
 def compared(tmp_path_factory):
     """A repository with a run in its first commit and another in the workspace."""
     project = copy_project(tmp_path_factory.mktemp("report") / "project")
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "no run yet")
     project.run("git", "tag", "start")
     TrainResult.read(ROOT).write(project.folder)

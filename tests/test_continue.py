@@ -19,7 +19,6 @@ def clone(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("clone") / "project")
     project.set(target_epsilon=1, epochs=3, hidden_sizes="[8]")
     (project.folder / "dvc.lock").unlink(missing_ok=True)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "before any run")
     project.run("dvc", "repro")
     commit_all(project, "a run")
@@ -212,7 +211,6 @@ def test_a_ledger_that_is_away_is_brought_back_before_a_run_is_continued(fresh):
 def test_queue_workers_in_parallel_stay_within_the_budget(tmp_path):
     project = copy_project(tmp_path / "project")
     project.set(target_epsilon=1, epochs=1, hidden_sizes="[]", evaluation_epsilon=0.05)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "before any run")
     project.run("dvc", "repro")
     path = project.folder / "privacy-ledger.sqlite"

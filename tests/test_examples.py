@@ -31,7 +31,6 @@ def example(request, tmp_path_factory):
     write(project.folder / f"data/{name}.csv")
     shutil.copy(SCHEMAS / f"{name}.schema.json", project.folder / "data")
     project.set(data=f"data/{name}.csv", schema=f"data/{name}.schema.json", train_size=train_size)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "clone")
     project.run("dvc", "repro")
     return name, project

@@ -18,7 +18,6 @@ def clone(tmp_path_factory):
 def default_run(folder):
     """A repository in which the default run has been made and committed."""
     project = copy_project(folder / "project")
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "clone")
     project.run("dvc", "repro")
     commit_all(project, "default run")

@@ -31,6 +31,7 @@ from stages.reporting.templates import fill
 from stages.reporting.verify import hashes_of, parameters_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
+from stages.versions import SHALLOW
 from tests.conftest import ROOT, commit_all, copy_project, reseal
 from tests.examples import SCHEMAS
 from tests.model.test_portable import random_model
@@ -601,7 +602,6 @@ def test_a_clone_without_a_ledger_publishes_what_it_holds(workspace):
 
 def test_runs_of_commits_count_in_the_total_that_leaves(workspace, made):
     project = type(made)(workspace)
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "this run")
     alone = total_in(publish(Path("bundle")))
     shutil.rmtree("bundle")
@@ -613,7 +613,7 @@ def test_runs_of_commits_count_in_the_total_that_leaves(workspace, made):
 
 
 def test_a_shallow_clone_publishes_nothing(workspace, monkeypatch):
-    monkeypatch.setattr("stages.reporting.bundle.is_shallow", lambda: True)
+    monkeypatch.setattr("stages.reporting.bundle.hidden_past", lambda: SHALLOW)
     refused("this clone is shallow")
 
 

@@ -43,7 +43,6 @@ def newcomer(tmp_path_factory):
         (environment / name).symlink_to(Path(sys.prefix) / name)
     for stamp in (".requirements-installed", ".requirements-dev-installed"):
         (environment / stamp).touch()
-    project.run("git", "init", "--quiet", "--initial-branch=main")
     commit_all(project, "clone")
     return project
 

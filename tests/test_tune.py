@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import sys
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -350,12 +352,41 @@ def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):
 
 
 @pytest.fixture
-def tuned(tmp_path, monkeypatch):
-    """A repository in which a tuning of three trials has been run, and the names of the trials."""
+def studio():
+    """The address of a server such as DVC tells of experiments, and all that it was told."""
+    told: list[bytes] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", told
+        server.shutdown()
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch, studio):
+    """A repository in which a tuning of three trials has been run, and the names of the trials.
+
+    DVC is set up there to share what is run.
+    """
     project = copy_project(tmp_path / "project")
     project.set(target_epsilon=1, epochs=2, hidden_sizes="[]")
     (project.folder / "dvc.lock").unlink(missing_ok=True)
-    project.run("git", "init", "--quiet")
+    project.run("git", "init", "--quiet", "--bare", str(tmp_path / "shared.git"))
+    project.run("git", "remote", "add", "origin", str(tmp_path / "shared.git"))
+    project.run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "shared"))
+    settings = {"exp.auto_push": "true", "studio.url": studio[0], "studio.token": "a-token"}
+    for name, value in settings.items():
+        project.run("dvc", "config", name, value)
     commit_all(project, "before any run")
     project.run("dvc", "repro", "preprocess")
     for name, value in ENVIRONMENT.items():
@@ -380,9 +411,13 @@ def tuned(tmp_path, monkeypatch):
     return project, names, best, spends
 
 
-def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned):
+def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned, studio):
     project, names, best, spends = tuned
     assert len(names) == 3
+    # Nor has DVC shown a trial to others, which it does by itself where it is set up so.
+    assert not project.run("git", "ls-remote", "origin")
+    assert not (project.folder.parent / "shared").exists()
+    assert studio[1] == []
     assert experiments(project) == [best]
     cached = [path.read_text(errors="replace") for path in cache_of(project)]
     for name in names:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stages.books.people import AWAITED, Budget
-from stages.books.rebuild import SHALLOW, enter_missing, open_ledger
+from stages.books.rebuild import enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record, Table
 from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, run_of, tuning_of
@@ -12,7 +12,7 @@ from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import SIDES, Spend
-from stages.versions import is_shallow
+from stages.versions import hidden_past
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Booking:
         None for a simulation, and where it is not known: a shallow clone hides what was before, or
         what was before protects another unit.
         """
-        if self.ledger is None or is_shallow():
+        if self.ledger is None or hidden_past():
             return None
         return self.ledger.total(self.spend, delta)
 
@@ -148,8 +148,8 @@ def book(
     if params.simulation_seed is not None:
         return Booking(spend, budget, None, None)
     ledger = open_ledger()
-    if budget is not None and is_shallow():
-        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {SHALLOW}")
+    if budget is not None and (why := hidden_past()):
+        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {why}")
     if params.tuning_trial is not None:
         entry = begin_trial(ledger, params.tuning_trial, spend)
         reserved = replace(entry.spend, data=spend.data)

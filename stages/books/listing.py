@@ -14,7 +14,7 @@ from stages.params import Params
 from stages.privacy.events import to_json
 from stages.privacy.history import Side, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
-from stages.versions import is_shallow, names_of
+from stages.versions import hidden_past, names_of
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -48,7 +48,7 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     sides = ", ".join(
         f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
     )
-    is_all = "at least " if is_shallow() else ""
+    is_all = "at least " if hidden_past() else ""
     total = total_epsilon(spends, delta)
     yield f"total {is_all}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
     if _are_of_table(people, params) and Schema.load(params.schema_path).public:

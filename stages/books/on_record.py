@@ -23,6 +23,7 @@ from stages.versions import (
     Place,
     file_at,
     files_at,
+    kept_otherwise,
     locked,
     name_from,
     parameters_in,
@@ -63,8 +64,8 @@ def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
     """
     trials = dict(known)
     for told in (*_in_the_cache(), *_in_commits()):
+        metrics = _metrics(told)
         try:
-            metrics = json.loads(told.text)
             own, others = records_in(metrics), releases_in(metrics)
         except ValidationError:
             if not looks_like_records(metrics):
@@ -74,7 +75,7 @@ def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
                 "not know, so ε of all runs is not known. It was written by a newer version: "
                 "update to that."
             ) from None
-        except ValueError:  # no metrics file
+        except ValueError:  # another project's
             continue
         made_from = {str(one.run) for one in others}
         for one in own:
@@ -122,6 +123,24 @@ def _in_commits() -> Iterator[Told]:
                 "of earlier runs is not known. Bring what this clone lacks: git fetch --refetch"
             )
         yield Told(*place, path, text or "{}")
+
+
+def _metrics(told: Told) -> Any:
+    """Return what a file of metrics says; nothing if it is none.
+
+    Raises:
+        UserError: it may well be one, which Git keeps in a way that this clone cannot read.
+    """
+    try:
+        return json.loads(told.text)
+    except ValueError:
+        if not kept_otherwise([told.path]):
+            return {}
+        raise UserError(
+            f"{told.path} of {told.commit[:12]} should be JSON, but cannot be read, so ε of all "
+            "runs is not known. By .gitattributes Git keeps it encrypted or elsewhere: set that up "
+            "in this clone, as by `git-crypt unlock` or `git lfs install`, and run again."
+        ) from None
 
 
 def _in_the_cache() -> Iterator[Told]:

@@ -14,16 +14,11 @@ from stages.errors import UserError
 from stages.versions import (
     HERE,
     WORKSPACE,
+    hidden_past,
     home,
-    is_shallow,
     neighbour,
     places_with,
     repository,
-)
-
-SHALLOW = (
-    "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
-    "too low. Bring the commits with: git fetch --unshallow"
 )
 
 
@@ -34,8 +29,8 @@ def open_ledger() -> Ledger:
         print(f"privacy ledger: entered {added} runs that commits and experiments tell of")
     for tuning in close_dead(ledger):
         print(f"privacy ledger: {tuning} died without an end; its trials count in full")
-    if is_shallow():
-        print(f"privacy ledger: {SHALLOW}", file=sys.stderr)
+    if why := hidden_past():
+        print(f"privacy ledger: {why}", file=sys.stderr)
     return ledger
 
 

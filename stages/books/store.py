@@ -21,7 +21,7 @@ from stages.books.people import AWAITED, Budget, Entry, mixed, refuse_beyond, sp
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
-from stages.versions import current_run, home, is_shallow, path_of
+from stages.versions import current_run, hidden_past, home, path_of
 
 FILE_NAME = "privacy-ledger.sqlite"
 
@@ -278,7 +278,7 @@ class Ledger:
             cap = f"{used:.3f} of privacy_budget {budget.epsilon:g} is used"
         if math.isinf(total):
             return f"privacy ledger: {mixed(spends)}"
-        sign = "≥" if is_shallow() else "="
+        sign = "≥" if hidden_past() else "="
         return (
             f"privacy ledger: ε {sign} {total:.3f} at δ = {spend.delta:g} spent on these people so "
             f"far (entries: {len(spends)}); {cap}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.books.booking import budget_of
 from stages.books.people import Budget, Entry
-from stages.books.rebuild import SHALLOW, open_ledger
+from stages.books.rebuild import open_ledger
 from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
@@ -23,7 +23,7 @@ from stages.reporting.templates import fill
 from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, parameters_of, verify
 from stages.tabular.leaks import leaks
 from stages.training.monitors import MONITORS
-from stages.versions import is_shallow
+from stages.versions import hidden_past
 
 
 def publish(folder: Path) -> Statement:
@@ -81,8 +81,8 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float | None:
             f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
         )
     refuse_mixtures(run, CLASSIFIER)
-    if is_shallow():
-        raise _refusal(SHALLOW)
+    if why := hidden_past():
+        raise _refusal(why)
     ledger = open_ledger()
     own, *_ = _own_entries(run, ledger.entries())
     ledger.require(*(str(record.run) for record in run.releases))

@@ -142,11 +142,17 @@ def _run_trial(name: str, choice: Mapping[str, Any]) -> None:
     _dvc("exp", "run", "--temp", "--name", name, *overrides)
 
 
+# DVC would push each trial as soon as it has ended where its `exp.auto_push` is on, and tell DVC
+# Studio of it where that is set up.
+TO_NOBODY = {"DVC_EXP_AUTO_PUSH": "false", "DVC_STUDIO_OFFLINE": "true"}
+
+
 def _dvc(*arguments: str) -> None:
     """Run DVC without showing what it prints: the figures of trials are nobody's to see."""
     # In a session of its own, so that what DVC starts is interrupted with it, and cleans up.
     with subprocess.Popen(
         ["dvc", *arguments],
+        env={**os.environ, **TO_NOBODY},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

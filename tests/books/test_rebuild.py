@@ -196,6 +196,49 @@ def test_a_shallow_clone_says_that_it_cannot_know(repository, tmp_path, monkeypa
     assert set(clone.ledger(monkeypatch)) == {"first", "second"}
 
 
+def test_a_copy_without_git_says_that_it_cannot_know(repository, monkeypatch, capsys):
+    # As a ZIP has no commits, and the runs of these are not in its ledger.
+    repository.made("second")
+    shutil.rmtree(repository.folder / ".git")
+    spends = repository.ledger(monkeypatch)
+    assert "in no repository of Git" in capsys.readouterr().err
+    booking = Booking(spends["second"], None, Ledger(), "second")
+    assert booking.total(1e-5) is None
+    assert "ε ≥ " in booking.summary()
+
+
+def keep_encrypted(repository):
+    """Let Git keep metrics in a way that only its filter can read."""
+    for name, command in (("clean", "base64"), ("smudge", "base64 --decode")):
+        repository.run("git", "config", f"filter.crypt.{name}", command)
+    repository.write(".gitattributes", "metrics/*.json filter=crypt\n")
+    repository.made("second")
+    commit_all(repository, "second")
+
+
+def test_runs_whose_metrics_git_keeps_encrypted_are_known(repository, monkeypatch):
+    keep_encrypted(repository)
+    assert "evidence" not in repository.run("git", "show", "HEAD:metrics/train.json")
+    repository.made("third")
+    assert set(repository.ledger(monkeypatch)) == {"first", "second", "third"}
+
+
+def test_metrics_that_cannot_be_read_are_not_taken_for_none(repository, monkeypatch):
+    keep_encrypted(repository)
+    repository.made("third")
+    repository.run("git", "config", "--remove-section", "filter.crypt")
+    with pytest.raises(UserError, match="should be JSON, but cannot be read"):
+        repository.ledger(monkeypatch)
+
+
+def test_the_past_is_known_however_whoever_calls_reads_paths(repository, monkeypatch):
+    # As editors tell Git, and Git its hooks.
+    repository.made("second")
+    commit_all(repository, "second")
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    assert set(repository.ledger(monkeypatch)) == {"first", "second"}
+
+
 def test_a_run_committed_with_another_path_in_the_parameters_is_of_the_table_it_read(
     repository, monkeypatch
 ):
@@ -354,7 +397,7 @@ def test_a_helper_commit_without_a_schema_hides_nothing_and_stops_nothing(reposi
 
 
 def test_metrics_that_are_not_ours_stop_nothing(repository, monkeypatch):
-    for text in ("", "no JSON", '{"ledger": [{"run": 3}]}', '{"evidence": []}'):
+    for text in ("", "no JSON", "<<<<<<< ours", '{"ledger": [{"run": 3}]}', '{"evidence": []}'):
         repository.write("metrics/evaluate.json", text)
         commit_all(repository, f"metrics {text!r}")
     assert set(repository.ledger(monkeypatch)) == {"first"}

@@ -236,7 +236,6 @@ def project(tmp_path_factory):
     made = copy_project(tmp_path_factory.mktemp("published") / "project")
     (made.folder / "dvc.lock").unlink(missing_ok=True)
     made.set(evaluation_epsilon=0.1)
-    made.run("git", "init", "--quiet")
     commit_all(made, "before the run")
     made.run("dvc", "repro")
     made.run("git", "add", "--all")
