@@ -36,7 +36,7 @@ from stages.training.output import Trained
 from stages.training.past import Past, _refuse_spent, past_of
 from stages.training.setup import settle, training_spend
 from stages.tuning.trials import _best_of
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Project
 from tests.faults.replay import remembering
 from tests.test_tune import SAMPLE_TABLE
 
@@ -269,6 +269,7 @@ SEQUENCES, LENGTH = 8, 7
 @pytest.mark.parametrize("seed", range(SEQUENCES))
 def test_no_sequence_states_less_than_what_touched_somebody(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
+    Project(tmp_path).run("git", "init", "--quiet")
     world, source = World(), np.random.default_rng([14, seed])
     first = (world.tune, world.run)[seed % 2]
     first(source)
@@ -288,6 +289,7 @@ def test_a_model_chosen_by_test_figures_and_continued_on_an_edited_table_keeps_i
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    Project(tmp_path).run("git", "init", "--quiet")
     world, source = World(), np.random.default_rng(2)
     for action in (world.tune, world.edit, world.carry_on):
         action(source)

@@ -3,25 +3,28 @@
 import csv
 import hashlib
 import json
+import shutil
 
 import pytest
 
 from stages.training.curves import ending, from_csv
-from tests.conftest import commit_all, copy_project, told
+from tests.conftest import Project, commit_all, copy_project, told
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    return default_run(tmp_path_factory.mktemp("clone"))
-
-
-def default_run(folder):
-    """A repository in which the default run has been made and committed."""
-    project = copy_project(folder / "project")
+def default_run(tmp_path_factory):
+    """A repository in which the default run has been made and committed, to be copied."""
+    project = copy_project(tmp_path_factory.mktemp("default") / "project")
     commit_all(project, "clone")
     project.run("dvc", "repro")
     commit_all(project, "default run")
     return project
+
+
+@pytest.fixture(scope="module")
+def clone(default_run, tmp_path_factory):
+    """A copy of it, which the tests go on with one after the other."""
+    return Project(shutil.copytree(default_run.folder, tmp_path_factory.mktemp("clone") / "copy"))
 
 
 def digest(project, path="models/classifier/weights.safetensors"):
@@ -95,9 +98,10 @@ WIDTH = 120
 
 
 @pytest.fixture(scope="module")
-def experimented(tmp_path_factory):
-    """A clone with the default run and two experiments."""
-    project = default_run(tmp_path_factory.mktemp("experimented"))
+def experimented(default_run, tmp_path_factory):
+    """A copy of the default run with two experiments."""
+    folder = tmp_path_factory.mktemp("experimented") / "copy"
+    project = Project(shutil.copytree(default_run.folder, folder))
     for name, epsilon in (("more-private", 1), ("in-between", 2)):
         project.run("dvc", "exp", "run", "--name", name, "-S", f"target_epsilon={epsilon}")
     return project

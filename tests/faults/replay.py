@@ -38,7 +38,7 @@ from stages.training.past import Past
 from stages.training.pilot import Question
 from stages.training.plan import Plan
 from stages.training.temperature import Temperature
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Project
 
 SCHEMA = "data/sample_medical_data.schema.json"
 _, *SAMPLE = (ROOT / "data/sample_medical_data.csv").read_text().splitlines()
@@ -385,6 +385,7 @@ def train_and_continue(folder: Path, *, forget=False, **settings) -> list[Steps]
     To `forget` is a fault: the second run takes up the weights, but not the steps they have seen.
     """
     lay_out(folder, target_epsilon=3.5)
+    Project(folder).run("git", "init", "--quiet")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         preprocess.main()
