@@ -32,7 +32,13 @@ def forget_run(run: str, *metrics: str) -> None:
     for record in _cache().glob("runs/*/*/*"):
         found = _OUTPUT.findall(record.read_text("utf-8"))
         if any(run in (kept_text(digest) or "") for name, digest in found if name in metrics):
-            record.unlink()
+            _forget(record)
+
+
+def _forget(record: Path) -> None:
+    record.unlink()
+    if not any(record.parent.iterdir()):  # of which DVC takes for granted that a record is in it
+        record.parent.rmdir()
 
 
 def kept_text(digest: str) -> str | None:
@@ -48,7 +54,7 @@ def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
     for record in cache.glob("runs/*/*/*"):
         outputs = (yaml.safe_load(record.read_text("utf-8")) or {}).get("outs", [])
         if {str(out.get("md5")) for out in outputs} & (gone - kept):
-            record.unlink()
+            _forget(record)
     held = {part for one in kept for part in _parts(cache, one)}
     for part in {part for one in gone - kept for part in _parts(cache, one)} - held:
         part.unlink(missing_ok=True)

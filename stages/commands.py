@@ -9,7 +9,7 @@ from stages.errors import UserError
 
 OUTPUTS_COME_BACK = """\
 If DVC started this stage, it removed the previous outputs. The last commit's come back, in a clone
-too, with: git restore dvc.lock metrics plots && dvc checkout
+too, with: git restore --staged --worktree dvc.lock metrics plots && dvc checkout
 Then mend what is said above and run: dvc repro"""
 
 INTERRUPTED = """\

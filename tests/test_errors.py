@@ -96,7 +96,10 @@ def test_a_stage_without_its_inputs_says_how_to_make_them(project, stage, missin
 
 def test_a_refusal_says_how_the_previous_outputs_come_back(project):
     project.set(target_epsilon=0)
-    assert "git restore dvc.lock metrics plots && dvc checkout" in project.refused("train")
+    assert (
+        "git restore --staged --worktree dvc.lock metrics plots && dvc checkout"
+        in project.refused("train")
+    )
 
 
 def test_a_run_that_is_not_private_says_so_in_its_metrics(prepared, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
-from stages.books.people import UNKNOWN, Entry, counting, mixed, same_people
+from stages.books.people import SEEN, UNKNOWN, Entry, counting, mixed, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
@@ -82,6 +82,8 @@ def _are_of_table(people: Sequence[Entry], params: Params) -> bool:
 def _note(entry: Entry) -> str:
     if entry.struck is not None:
         return f"  struck: {entry.struck}"
+    if entry.run.endswith(SEEN):
+        return "  struck, but its metrics can be seen"
     return "" if entry.settled else "  not settled, counts in full"
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +56,14 @@ class Found(NamedTuple):
     trial: str | None = None
 
 
-def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
-    """Yield every release on record that is not known, by its run.
+def on_record(
+    known: Mapping[str, str | None], struck: Collection[str] = ()
+) -> Iterator[tuple[str, Found]]:
+    """Yield every release on record that is not known, or struck, by its run.
 
     Args:
         known: runs, and which experiments they were.
+        struck: which of them nobody should have seen.
     """
     trials = dict(known)
     for told in (*_in_the_cache(), *_in_commits()):
@@ -82,11 +85,13 @@ def on_record(known: Mapping[str, str | None]) -> Iterator[tuple[str, Found]]:
             if one.run is None:
                 continue
             run = one.run
+            if f"{one.trial}-{one.spend.side}" in known:  # of a tuning that died: counts by itself
+                continue
             # Of a tuning that was made elsewhere one trial is left. Where more are, each has been
             # shown. Those of one that was made here are its own to count.
             if one.trial and trials.setdefault(run, one.trial) not in (None, one.trial):
                 run = f"{run}, {one.trial}"
-            if run in known:
+            if run in known and run not in struck:
                 continue
             past = frozenset(made_from - {one.run}) if one.run in made_from else frozenset()
             table = one.read or _by_lock(told)

@@ -14,6 +14,9 @@ UNKNOWN = "unknown"
 # In the id of a part that is reserved with its run and has not begun.
 AWAITED = "awaited"
 
+# Behind the id of a run that was struck, where its metrics lie somewhere again for all to see.
+SEEN = ", seen"
+
 
 class Budget(NamedTuple):
     """A cap on ε of everything about the same people, at a δ that is fixed with it."""
@@ -94,6 +97,7 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
 def counting(entries: Sequence[Entry]) -> list[Spend]:
     """Return the spends that count: all but the struck ones on which nothing that counts builds."""
     built_on = {run for entry in entries if entry.struck is None for run in entry.past}
+    built_on -= {entry.run.removesuffix(SEEN) for entry in entries if entry.run.endswith(SEEN)}
     return [entry.spend for entry in entries if entry.struck is None or entry.run in built_on]
 
 

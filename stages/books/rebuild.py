@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.books.on_record import METRICS, NOWHERE, Found, on_record, spend_of
-from stages.books.people import UNKNOWN
+from stages.books.on_record import METRICS, NOWHERE, RUN_CACHE, Found, on_record, spend_of
+from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
 from stages.books.tunings import close_dead
@@ -63,9 +63,10 @@ def strike(number: int, reason: str) -> None:
     """Let an entry of the ledger no longer count, and DVC not bring its run back.
 
     Raises:
-        UserError: there is no such entry, or it is struck already.
+        UserError: there is no such entry, it is struck already, or its metrics can be seen.
     """
-    for run in open_ledger().strike(number, reason):
+    found = {run: one.commit[:12] for run, one in on_record({}) if one.commit != RUN_CACHE}
+    for run in open_ledger().strike(number, reason, found):
         forget_run(run, *METRICS)
 
 
@@ -77,13 +78,20 @@ def rebuild(ledger: Ledger) -> int:
     """
     is_old = ledger.is_old
     known = {} if is_old else {entry.run: entry.experiment for entry in ledger.entries()}
+    struck = {entry.run for entry in ledger.entries() if entry.struck is not None}
     missing: dict[str, Found] = {}
-    for run, found in on_record(known):
+    for run, found in on_record(known, struck):
         had = missing.get(run)
         if had is None or (had.spend.split == UNKNOWN and found.spend.split != UNKNOWN):
             missing[run] = found
     added = sum(
-        ledger.enter_past(found.spend, run, found.commit, found.past, found.trial)
+        ledger.enter_past(
+            found.spend,
+            f"{run}{SEEN}" if run in struck else run,
+            found.commit,
+            found.past,
+            found.trial,
+        )
         for run, found in missing.items()
     )
     if is_old:

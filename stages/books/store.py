@@ -183,13 +183,19 @@ class Ledger:
         with self.writing() as connection:
             append_settlement(connection, run, events)
 
-    def strike(self, number: int, reason: str) -> list[str]:
+    def strike(self, number: int, reason: str, shown: Mapping[str, str] | None = None) -> list[str]:
         """Enter that an entry does not count, for a reason that stays; return the runs struck.
 
         With it go those of which it is made as they are of it, as both sides of a tuning are.
 
+        Args:
+            number: of the entry.
+            reason: why nobody has learnt anything from it.
+            shown: runs whose metrics can be seen, and where.
+
         Raises:
-            UserError: there is no such entry, it is struck already, or others build on it.
+            UserError: there is no such entry, it is struck already, others build on it, or its
+                metrics can be seen.
         """
         entries = self.entries()
         entry = next((entry for entry in entries if entry.number == number), None)
@@ -203,6 +209,12 @@ class Ledger:
                 f"{', '.join(apart)} released. Strike those first, the last one first."
             )
         runs = [entry.run, *(one.run for one in later)]
+        if seen := {shown[run] for run in runs if shown and run in shown}:
+            raise UserError(
+                f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "
+                "counts. What no commit has can be removed: dvc exp remove NAME, or git restore "
+                "--staged --worktree dvc.lock metrics"
+            )
         with self.writing() as connection:
             for run in runs:
                 append(connection, kind="strike", run=run, reason=reason)

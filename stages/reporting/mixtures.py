@@ -21,7 +21,8 @@ def refuse_mixtures(run: Run, model: Path) -> None:
     if mixed := list(mixtures(run, model)):
         raise UserError(
             f"{'; '.join(mixed)}. These are of different runs; make what is missing with: dvc "
-            "repro, or go back with: git restore dvc.lock metrics plots && dvc checkout"
+            "repro, or go back with: git restore --staged --worktree dvc.lock metrics plots && dvc "
+            "checkout"
         )
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from stages.books.booking import Booking
 from stages.books.people import UNKNOWN, Entry, same_people
-from stages.books.rebuild import open_ledger
+from stages.books.rebuild import open_ledger, strike
 from stages.books.store import Ledger
 from stages.cache import forget_run
 from stages.errors import UserError
@@ -107,6 +107,11 @@ class Repository(Project):
         return {entry.run: entry.spend for entry in open_ledger().entries()}
 
 
+def number_of(run):
+    (number,) = [entry.number for entry in open_ledger().entries() if entry.run == run]
+    return number
+
+
 @pytest.fixture
 def repository(tmp_path):
     made = Repository(tmp_path / "repository")
@@ -146,11 +151,52 @@ def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
     forget_run("another", "metrics/train.json")
     assert record.exists()
     open_ledger()
-    (number,) = [entry.number for entry in Ledger().entries() if entry.run == "second"]
+    number = number_of("second")
     arguments = ("strike", str(number), "--reason", "nobody has seen it")
     environment = {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(repository.folder)}
     repository.run(sys.executable, "-m", "stages.ledger", *arguments, env=environment)
-    assert not record.exists()
+    assert not record.parent.exists()  # of which DVC would take for granted that a record is in it
+
+
+@pytest.mark.parametrize("where", ["workspace", "commit", "experiment"])
+def test_a_run_whose_metrics_can_be_seen_is_not_struck(repository, monkeypatch, where):
+    monkeypatch.chdir(repository.folder)
+    repository.made("second")
+    if where != "workspace":
+        commit_all(repository, "second")
+    if where == "experiment":
+        repository.run("git", "update-ref", "refs/exps/ab/abc/second", "HEAD")
+        repository.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+        repository.run("git", "reflog", "expire", "--expire=now", "--all")
+    number = number_of("second")
+    with pytest.raises(UserError, match="its metrics can be seen in"):
+        strike(number, "nobody looked")
+    if where == "workspace":
+        repository.run("git", "restore", "metrics", "dvc.lock")
+    if where == "experiment":
+        repository.run("git", "update-ref", "-d", "refs/exps/ab/abc/second")
+    if where != "commit":
+        strike(number, "nobody looked")
+        assert [one.struck for one in open_ledger().entries()] == [None, "nobody looked"]
+
+
+def test_a_struck_run_whose_metrics_are_seen_again_counts_once(repository, monkeypatch):
+    # As DVC's cache has its files, and a lock that lies somewhere brings them back.
+    monkeypatch.chdir(repository.folder)
+    repository.made("second")
+    spend = {one.run: one.spend for one in open_ledger().entries()}["second"]
+    whole = Ledger().total(spend)
+    metrics = (repository.folder / "metrics/train.json").read_text()
+    repository.run("git", "restore", "metrics", "dvc.lock")
+    strike(number_of("second"), "nobody looked")
+    assert open_ledger().total(spend) != whole
+    repository.write("metrics/train.json", metrics)
+    assert open_ledger().total(spend) == whole
+    entries = open_ledger().entries()
+    # Nor twice where something is found that was made from it.
+    Ledger().enter_past(spend, "third", "elsewhere", ["second"])
+    spends = [one.spend for one in entries if one.struck is None]
+    assert open_ledger().total(spend) == total_epsilon([*spends, spend], 1e-5)
 
 
 def test_what_a_run_read_it_says_itself_whatever_a_lock_says_of_it(repository, monkeypatch):
