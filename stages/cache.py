@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.versions import dvc_folder, locked
+from stages.versions.locks import dvc_folder, locked
 
 # An output in a record of the run-cache. To read all of all records as YAML would take long.
 _OUTPUT = re.compile(r"path: (.+)\n(?:  hash: md5\n)?  md5: (\w+)")

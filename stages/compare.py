@@ -24,7 +24,7 @@ from stages.reporting.comparison import (
     runs,
     table,
 )
-from stages.versions import WORKSPACE
+from stages.versions.files import WORKSPACE
 
 __all__ = ["runs"]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from stages.books.booking import budget_of
+from stages.books.names import path_of
 from stages.books.people import spends_about
 from stages.books.rebuild import open_ledger
 from stages.errors import UserError
@@ -17,7 +18,6 @@ from stages.tabular.schema import Schema
 from stages.tabular.split import source_of
 from stages.training.past import NO_PAST, Past, load_past
 from stages.training.setup import settle, training_spend
-from stages.versions import path_of
 
 
 class Price(NamedTuple):

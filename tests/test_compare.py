@@ -16,7 +16,7 @@ from stages.files import write_csv
 from stages.reporting import comparison
 from stages.reporting.comparison import apart, draw, results_at, runs, subject_of, table
 from stages.training.result import TrainResult
-from stages.versions import WORKSPACE
+from stages.versions.files import WORKSPACE
 from tests.conftest import ROOT, commit_all, copy_project
 
 FIGURES = EvaluateResult(

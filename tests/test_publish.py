@@ -31,7 +31,7 @@ from stages.reporting.templates import fill
 from stages.reporting.verify import hashes_of, parameters_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
-from stages.versions import SHALLOW
+from stages.versions.commits import SHALLOW
 from tests.conftest import ROOT, commit_all, copy_project, reseal
 from tests.examples import SCHEMAS
 from tests.model.test_portable import random_model

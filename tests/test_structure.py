@@ -19,6 +19,7 @@ COMMANDS = ("predict", "schema", "compare", "publish", "tune", "ledger", "launch
 
 # Which room may know which: each those before it, and the two in the middle not each other.
 ORDER = (
+    ("versions",),
     ("tabular",),
     ("model",),
     ("privacy",),

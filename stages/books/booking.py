@@ -12,7 +12,7 @@ from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import SIDES, Spend
-from stages.versions import hidden_past
+from stages.versions.commits import hidden_past
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stages.books.booking import budget_of
+from stages.books.names import names_of
 from stages.books.people import SEEN, UNKNOWN, Entry, counting, mixed, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
@@ -14,7 +15,7 @@ from stages.params import Params
 from stages.privacy.events import to_json
 from stages.privacy.history import Side, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
-from stages.versions import hidden_past, names_of
+from stages.versions.commits import hidden_past
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

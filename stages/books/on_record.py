@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from stages.books.names import name_from
 from stages.books.people import UNKNOWN
 from stages.books.records import Record, Table, looks_like_records, records_in, releases_in
 from stages.cache import kept_outputs, kept_text
@@ -17,18 +18,16 @@ from stages.privacy.history import Spend
 from stages.tabular.prepared import unit_of
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import (
+from stages.versions.files import (
     HERE,
     WORKSPACE,
     Place,
     file_at,
     files_at,
     kept_otherwise,
-    locked,
-    name_from,
-    parameters_in,
     places_with,
 )
+from stages.versions.locks import locked, parameters_in
 
 # What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")

@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from stages.books.names import names_of
 from stages.errors import UserError
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, units_of
-from stages.versions import names_of
 
 # In place of a path, where nobody can tell any more which table a run read.
 UNKNOWN = "unknown"

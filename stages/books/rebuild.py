@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages.books.home import home, neighbour
 from stages.books.on_record import METRICS, NOWHERE, RUN_CACHE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
@@ -11,15 +12,9 @@ from stages.books.store import FILE_NAME, Ledger
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
-from stages.versions import (
-    HERE,
-    WORKSPACE,
-    hidden_past,
-    home,
-    neighbour,
-    places_with,
-    repository,
-)
+from stages.versions.commits import hidden_past
+from stages.versions.files import HERE, WORKSPACE, places_with
+from stages.versions.git import repository
 
 
 def open_ledger() -> Ledger:

@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from stages.books.names import path_of
 from stages.privacy.events import Event, from_json
 from stages.privacy.history import ROW, Side, Spend, total_epsilon
 from stages.results import evidence_in
-from stages.versions import path_of
 
 
 class Table(BaseModel):

@@ -17,11 +17,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stages.books.home import home
+from stages.books.names import path_of
 from stages.books.people import AWAITED, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
-from stages.versions import current_run, hidden_past, home, path_of
+from stages.versions.commits import current_run, hidden_past
 
 FILE_NAME = "privacy-ledger.sqlite"
 

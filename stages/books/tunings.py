@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stages.books.names import path_of
 from stages.books.people import Budget, Entry
 from stages.books.store import (
     Ledger,
@@ -25,7 +26,7 @@ from stages.books.store import (
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, to_json
 from stages.privacy.history import SIDES, Side, Spend
-from stages.versions import path_of, remove_experiments
+from stages.versions.commits import remove_experiments
 
 TRIALS = """
 CREATE TABLE IF NOT EXISTS trials (

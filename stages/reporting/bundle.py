@@ -23,7 +23,7 @@ from stages.reporting.templates import fill
 from stages.reporting.verify import MODEL_ONNX, TABLES, hashes_of, parameters_of, verify
 from stages.tabular.leaks import leaks
 from stages.training.monitors import MONITORS
-from stages.versions import hidden_past
+from stages.versions.commits import hidden_past
 
 
 def publish(folder: Path) -> Statement:

@@ -18,7 +18,9 @@ from stages.reporting.figures import BLUE, GREY, INK, ORANGE, picture, save
 from stages.reporting.words import around, number, with_off
 from stages.results import Result
 from stages.training.result import TrainResult
-from stages.versions import WORKSPACE, commit_of, file_at, parameters_at
+from stages.versions.commits import commit_of
+from stages.versions.files import WORKSPACE, file_at
+from stages.versions.locks import parameters_at
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ from stages.tabular.prepared import Prepared
 from stages.training.checkpoint import NOTHING, Checkpoint
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.result import ParentRun
-from stages.versions import dependency_hashes, fetch_output, output_hash, resolve
+from stages.versions.commits import resolve
+from stages.versions.locks import dependency_hashes, fetch_output, output_hash
 
 CHECKPOINT = "models/checkpoint"
 

@@ -24,14 +24,9 @@ from stages.privacy.renyi import epsilon_renyi
 from stages.tabular.prepared import Prepared
 from stages.training.noise import random_source
 from stages.training.setup import settle
-from stages.versions import (
-    WORKSPACE,
-    commit_of,
-    dvc_folder,
-    file_at,
-    remove_experiments,
-    resolve,
-)
+from stages.versions.commits import commit_of, remove_experiments, resolve
+from stages.versions.files import WORKSPACE, file_at
+from stages.versions.locks import dvc_folder
 
 # What may be tuned: settings that leave the price of a trial as it is, given its number of steps.
 TUNABLE = {

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from stages.books.booking import Booking
+from stages.books.names import path_of
 from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger, strike
 from stages.books.store import Ledger
@@ -22,7 +23,9 @@ from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions import WORKSPACE, commit_of, locked, path_of
+from stages.versions.commits import commit_of
+from stages.versions.files import WORKSPACE
+from stages.versions.locks import locked
 from tests.conftest import ROOT, Project, commit_all
 
 SCHEMA = "data/sample_medical_data.schema.json"

@@ -1,0 +1,99 @@
+"""Files as they are at a commit or in the workspace, and where commits changed them."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.versions.git import git, history
+
+# The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
+# it was before it was moved there is spelt from the repository's root, as `before/`.
+HERE = "./"
+
+# In place of a commit's id: the files as they are now.
+WORKSPACE = "workspace"
+
+
+class Place(NamedTuple):
+    """Where a version of the project is: at a commit or in the workspace, in a folder."""
+
+    commit: str
+    folder: str = HERE
+
+
+def file_at(commit: str, path: str, folder: str = HERE) -> str | None:
+    """Return a file's text as it is at `commit` or in the workspace, or None where it has none."""
+    return files_at([(Place(commit, folder), path)])[0]
+
+
+def files_at(asked: Sequence[tuple[Place, str]]) -> list[str | None]:
+    """Return the text of many files, each by its place and path, as Git checks them out."""
+    names = "".join(f"{place.commit}:{place.folder}{path}\n" for place, path in asked)
+    told = io.BytesIO(history("cat-file", "--batch", given=names.encode()))
+    kept, filtered = _texts(told, len(asked)), kept_otherwise({path for _, path in asked})
+
+    def text(place: Place, path: str, kept: str | None) -> str | None:
+        if place.commit == WORKSPACE:
+            return _workspace_text(path)
+        return _checked_out(place, path) if kept is not None and path in filtered else kept
+
+    return [text(*one, as_kept) for one, as_kept in zip(asked, kept, strict=True)]
+
+
+def _workspace_text(path: str) -> str | None:
+    file = Path(path)
+    return file.read_text("utf-8", errors="replace") if file.is_file() else None
+
+
+def kept_otherwise(paths: Iterable[str]) -> set[str]:
+    """Return which files Git keeps another text of than it checks out, as git-crypt and LFS do."""
+    told = git("check-attr", "-z", "filter", "--", *paths).split("\0")
+    values = zip(told[::3], told[2::3], strict=False)
+    return {path for path, value in values if value not in ("unspecified", "unset")}
+
+
+def _checked_out(place: Place, path: str) -> str:
+    named = f"{place.commit}:{place.folder}{path}"
+    return history("cat-file", "--filters", named).decode(errors="replace")
+
+
+def _texts(told: io.BytesIO, count: int) -> Iterator[str | None]:
+    """Read what `git cat-file --batch` printed: `id type size`, the content and a line's end."""
+    for _ in range(count):
+        head = told.readline().split()
+        if len(head) == 3 and head[1] == b"blob":
+            yield told.read(int(head[2])).decode(errors="replace")
+            told.read(1)
+        else:  # `… missing`, or a folder
+            if len(head) == 3 and head[2].isdigit():
+                told.read(int(head[2]) + 1)
+            yield None
+
+
+def places_with(*paths: str) -> dict[Place, list[str]]:
+    """Return where commits, those of experiments included, changed some of `paths`, oldest first.
+
+    And which of them, other than to remove them.
+
+    In full history: by default Git leaves out what it takes for the same on both sides of a merge.
+    With those that no branch has any more, since they were amended, stashed or rebased. And in
+    every folder, as the project may have been moved.
+    """
+    anywhere = [f":(top,glob)**/{path}" for path in paths]
+    where = ("--all", "--reflog", "--full-history", "--topo-order", "--reverse")
+    commits = history("rev-list", *where, "--", *anywhere)
+    how = ("--stdin", "--root", "-m", "-r", "--no-renames", "--diff-filter=d", "--name-only", "-z")
+    told = history("diff-tree", *how, "--", *anywhere, given=commits).decode()
+    here = git("rev-parse", "--show-prefix").strip()
+    commit = ""
+    places: dict[Place, list[str]] = {}
+    for line in told.split("\0"):  # a commit, then what it changed
+        path = next((path for path in paths if line.endswith(path)), None)
+        if path is None:
+            commit = line
+        else:
+            folder = line.removesuffix(path)
+            place = Place(commit, HERE if folder == here else folder)
+            places.setdefault(place, []).append(path)
+    return places

@@ -1,0 +1,82 @@
+"""Git, asked from the project's real folder."""
+
+import functools
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from stages.errors import UserError
+
+# What Git tells to hooks and aliases of the repository in which it runs them.
+TOLD_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_PREFIX")
+
+# What Git tells them of how it was asked to read paths, as some editors do; here none is meant so.
+PATHS_AS_ASKED = tuple(f"GIT_{how}_PATHSPECS" for how in ("LITERAL", "GLOB", "NOGLOB", "ICASE"))
+
+
+def repository() -> Path:
+    """Return the project's real folder; DVC runs `--temp` and `--queue` stages in a copy of it."""
+    here, root = Path.cwd(), Path(os.environ.get("DVC_ROOT") or ".").resolve()
+    # Only copies are there. Elsewhere it may be another project's, of which a stage runs this one.
+    return _original(here, root) if here.is_relative_to(root / ".dvc/tmp") else here
+
+
+@functools.cache
+def _original(copy: Path, root: Path) -> Path:
+    """Return the folder that a copy is of, in the repository where DVC's root is."""
+    top, inside = (
+        run_git("rev-parse", asked, cwd=folder).stdout.decode().strip()
+        for folder, asked in ((root, "--show-toplevel"), (copy, "--show-prefix"))
+    )
+    return Path(top, inside)
+
+
+def history(*arguments: str, given: bytes = b"") -> bytes:
+    """Return what a Git command tells of the past, which it must not keep to itself.
+
+    Nothing where there is no repository, which has no past that anybody could ask for.
+
+    Raises:
+        UserError: Git fails.
+    """
+    done = run_git(*arguments, given=given)
+    if done.returncode and (b"not a git repository" not in done.stderr):
+        why = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(
+            "Git does not tell what earlier commits hold, so ε of earlier runs is not known: "
+            f"{why[0] if why else 'it failed'}. Mend that and run again."
+        )
+    return done.stdout if done.returncode == 0 else b""
+
+
+def git(*arguments: str) -> str:
+    """Return what a Git command prints, empty where it fails."""
+    return git_bytes(*arguments).decode(errors="replace")
+
+
+def git_bytes(*arguments: str, given: bytes = b"") -> bytes:
+    done = run_git(*arguments, given=given)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def run_git(
+    *arguments: str, given: bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    # Hooks and aliases run with the Git of whoever calls them, and take any folder for its root. So
+    # that counts only where none is found from the folder.
+    told = {name: os.environ[name] for name in TOLD_BY_GIT if name in os.environ}
+    unwanted = {*TOLD_BY_GIT, *PATHS_AS_ASKED}
+    environment = {name: os.environ[name] for name in os.environ if name not in unwanted}
+    done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment)
+    if told and b"not a git repository" in done.stderr:
+        done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment | told)
+    return done
+
+
+def _run(
+    *arguments: str, given: bytes, cwd: Path, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["git", *arguments], cwd=cwd, env=env, input=given, capture_output=True, check=False
+    )
