@@ -24,7 +24,7 @@ from stages.versions.files import (
     Place,
     file_at,
     files_at,
-    kept_otherwise,
+    is_kept_otherwise,
     places_with,
 )
 from stages.versions.locks import locked, parameters_in
@@ -66,30 +66,13 @@ def on_record(
     """
     trials = dict(known)
     for told in (*_in_the_cache(), *_in_commits()):
-        metrics = _metrics(told)
-        try:
-            own, others = records_in(metrics), releases_in(metrics)
-        except ValidationError:
-            if not looks_like_records(metrics):
-                continue
-            raise UserError(
-                f"{told.path} of {told.commit[:12]} tells of runs in a way that this version does "
-                "not know, so ε of all runs is not known. It was written by a newer version: "
-                "update to that."
-            ) from None
-        except ValueError:  # another project's
-            continue
+        own, others = _records(told)
         made_from = {str(one.run) for one in others}
         for one in own:
-            if one.run is None:
+            # Of a tuning DVC may remember what nobody is shown, as others may be at it.
+            if one.run is None or (one.trial and told.commit == RUN_CACHE):
                 continue
-            run = one.run
-            if f"{one.trial}-{one.spend.side}" in known:  # of a tuning that died: counts by itself
-                continue
-            # Of a tuning that was made elsewhere one trial is left. Where more are, each has been
-            # shown. Those of one that was made here are its own to count.
-            if one.trial and trials.setdefault(run, one.trial) not in (None, one.trial):
-                run = f"{run}, {one.trial}"
+            run = _entry_of(one, known, trials)
             if run in known and run not in struck:
                 continue
             past = frozenset(made_from - {one.run}) if one.run in made_from else frozenset()
@@ -100,6 +83,20 @@ def on_record(
         for one in others:
             if one.run not in known and one.run not in {record.run for record in own}:
                 yield str(one.run), Found(told.commit, spend_of(one, NOWHERE))
+
+
+def _entry_of(one: Record, known: Collection[str], trials: dict[str, str | None]) -> str:
+    """Return the run under which a release is entered; `trials` has which trial a run is so far."""
+    run = str(one.run)
+    if one.trial is None:
+        return run
+    by_itself = f"{one.trial}-{one.spend.side}"
+    if by_itself in known:  # as each trial counts of a tuning that died
+        return by_itself
+    # Of a tuning that was made elsewhere one trial is left. Where more are, each has been shown.
+    # Those of one that was made here are its own to count.
+    is_another = trials.setdefault(run, one.trial) not in (None, one.trial)
+    return f"{run}, {one.trial}" if is_another else run
 
 
 class Told(NamedTuple):
@@ -129,21 +126,33 @@ def _in_commits() -> Iterator[Told]:
         yield Told(*place, path, text or "{}")
 
 
-def _metrics(told: Told) -> Any:
-    """Return what a file of metrics says; nothing if it is none.
+def _records(told: Told) -> tuple[list[Record], list[Record]]:
+    """Return what a file of metrics has on record, and what that was made from.
+
+    Nothing if it is another project's.
 
     Raises:
-        UserError: it may well be one, which Git keeps in a way that this clone cannot read.
+        UserError: it may well be one of ours, but cannot be read.
     """
     try:
-        return json.loads(told.text)
-    except ValueError:
-        if not kept_otherwise([told.path]):
-            return {}
+        metrics = json.loads(told.text)
+        return records_in(metrics), releases_in(metrics)
+    except ValidationError:
+        if not looks_like_records(metrics):
+            return [], []
         raise UserError(
-            f"{told.path} of {told.commit[:12]} should be JSON, but cannot be read, so ε of all "
-            "runs is not known. By .gitattributes Git keeps it encrypted or elsewhere: set that up "
-            "in this clone, as by `git-crypt unlock` or `git lfs install`, and run again."
+            f"{told.path} of {told.commit[:12]} tells of runs in a way that this version does "
+            "not know, so ε of all runs is not known. It was written by a newer version: "
+            "update to that."
+        ) from None
+    except ValueError:
+        if not is_kept_otherwise(told.text):
+            return [], []
+        raise UserError(
+            f"{told.path} of {told.commit[:12]} should be JSON, but Git keeps it encrypted or "
+            "elsewhere, so ε of all runs is not known. Set that up in this clone, as by `git-crypt "
+            "unlock` or `git lfs install`. If .gitattributes names it no more, name it in "
+            ".git/info/attributes, such as: **/metrics/*.json filter=lfs"
         ) from None
 
 

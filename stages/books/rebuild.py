@@ -60,8 +60,11 @@ def strike(number: int, reason: str) -> None:
     Raises:
         UserError: there is no such entry, it is struck already, or its metrics can be seen.
     """
-    found = {run: one.commit[:12] for run, one in on_record({}) if one.commit != RUN_CACHE}
-    for run in open_ledger().strike(number, reason, found):
+    ledger = open_ledger()
+    known = {entry.run: entry.experiment for entry in ledger.entries()}
+    found = [*on_record(known, struck=known)]
+    shown = {run: one.commit[:12] for run, one in found if one.commit != RUN_CACHE}
+    for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stages.books.home import home
 from stages.books.names import path_of
-from stages.books.people import AWAITED, Budget, Entry, mixed, refuse_beyond, spends_about
+from stages.books.people import AWAITED, SEEN, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.errors import UserError
 from stages.privacy.events import Event, from_json, to_json
 from stages.privacy.history import ROW, Spend, budgeted_epsilon, total_epsilon, units_of
@@ -188,7 +188,8 @@ class Ledger:
     def strike(self, number: int, reason: str, shown: Mapping[str, str] | None = None) -> list[str]:
         """Enter that an entry does not count, for a reason that stays; return the runs struck.
 
-        With it go those of which it is made as they are of it, as both sides of a tuning are.
+        With it go those of which it is made as they are of it, as both sides of a tuning are, and
+        the part that was reserved with it and has not begun.
 
         Args:
             number: of the entry.
@@ -204,13 +205,20 @@ class Ledger:
         if entry is None or entry.struck is not None:
             problem = "there is no such entry" if entry is None else "it is struck already"
             raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
+        if entry.run.endswith(SEEN):
+            raise UserError(
+                f"entry {number}: its run was struck, and its metrics were seen after that, so it "
+                "counts for good."
+            )
         later = [one for one in entries if entry.run in one.past and one.struck is None]
         if apart := [str(one.number) for one in later if one.run not in entry.past]:
             raise UserError(
                 f"entry {number}: what was released of it is also in what entries "
                 f"{', '.join(apart)} released. Strike those first, the last one first."
             )
-        runs = [entry.run, *(one.run for one in later)]
+        awaited = [one for one in entries if one.run.startswith(f"{entry.run}-{AWAITED}-")]
+        with_it = [one for one in (*later, *awaited) if one.struck is None]
+        runs = [entry.run, *(one.run for one in with_it)]
         if seen := {shown[run] for run in runs if shown and run in shown}:
             raise UserError(
                 f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "

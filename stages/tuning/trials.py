@@ -110,12 +110,16 @@ def run_trials(
 
 
 def _forget(losers: Sequence[str], best: str) -> None:
-    """Leave nothing of the losers: no experiment, no output in DVC's cache, no unfinished copy."""
+    """Leave nothing of the losers: no experiment, no output in DVC's cache, no copy or note."""
     made = [commit for name in losers if (commit := commit_of(name))]
     forget_outputs(made, but=[commit_of(best) or "HEAD", "HEAD", WORKSPACE])
     for name in losers:
         remove_experiments(name)
-    for copy in (dvc_folder() / "tmp/exps/standalone").glob("*"):
+    kept = dvc_folder() / "tmp/exps"
+    for note in sorted(kept.glob("**/*.run")):  # that there was one
+        if any(name in note.read_text("utf-8") for name in losers):
+            shutil.rmtree(note.parent)
+    for copy in (kept / "standalone").glob("*"):
         asked = "".join(file.read_text("utf-8") for file in copy.glob("**/params.yaml"))
         if any(name in asked for name in losers):
             shutil.rmtree(copy)

@@ -12,7 +12,7 @@ SHALLOW = (
 )
 
 WITHOUT_GIT = (
-    "this folder is in no repository of Git, so runs of commits are not in the ledger, whose total "
+    "no repository of Git has this folder, so runs of commits are not in the ledger, whose total "
     "is too low if there are any. Work in a clone; a new project begins with: git init"
 )
 
@@ -75,5 +75,9 @@ def remove_experiments(pattern: str) -> None:
 
 def hidden_past() -> str | None:
     """Return why commits that may tell of runs are not here, and what to do; None if all are."""
-    told = git("rev-parse", "--is-shallow-repository").strip()
-    return {"false": None, "true": SHALLOW}.get(told, WITHOUT_GIT)
+    is_shallow = git("rev-parse", "--is-shallow-repository").strip()
+    below = git("rev-parse", "--show-prefix").strip()
+    # A copy that lies in a repository, which knows nothing of it, has no commits either.
+    if not is_shallow or (below and not git("ls-files", "--", ".")):
+        return WITHOUT_GIT
+    return SHALLOW if is_shallow == "true" else None

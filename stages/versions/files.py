@@ -1,7 +1,7 @@
 """Files as they are at a commit or in the workspace, and where commits changed them."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,14 +31,13 @@ def files_at(asked: Sequence[tuple[Place, str]]) -> list[str | None]:
     """Return the text of many files, each by its place and path, as Git checks them out."""
     names = "".join(f"{place.commit}:{place.folder}{path}\n" for place, path in asked)
     told = io.BytesIO(history("cat-file", "--batch", given=names.encode()))
-    kept, filtered = _texts(told, len(asked)), kept_otherwise({path for _, path in asked})
 
     def text(place: Place, path: str, kept: str | None) -> str | None:
         if place.commit == WORKSPACE:
             return _workspace_text(path)
-        return _checked_out(place, path) if kept is not None and path in filtered else kept
+        return _checked_out(place, path) if is_kept_otherwise(kept or "") else kept
 
-    return [text(*one, as_kept) for one, as_kept in zip(asked, kept, strict=True)]
+    return [text(*one, kept) for one, kept in zip(asked, _texts(told, len(asked)), strict=True)]
 
 
 def _workspace_text(path: str) -> str | None:
@@ -46,11 +45,9 @@ def _workspace_text(path: str) -> str | None:
     return file.read_text("utf-8", errors="replace") if file.is_file() else None
 
 
-def kept_otherwise(paths: Iterable[str]) -> set[str]:
-    """Return which files Git keeps another text of than it checks out, as git-crypt and LFS do."""
-    told = git("check-attr", "-z", "filter", "--", *paths).split("\0")
-    values = zip(told[::3], told[2::3], strict=False)
-    return {path for path, value in values if value not in ("unspecified", "unset")}
+def is_kept_otherwise(text: str) -> bool:
+    """Whether a text stands for another, that a filter of Git brings: encrypted, or kept by LFS."""
+    return "\ufffd" in text or text.startswith("version https://git-lfs.github.com/")
 
 
 def _checked_out(place: Place, path: str) -> str:

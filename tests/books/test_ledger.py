@@ -294,6 +294,13 @@ def test_both_sides_of_a_run_are_reserved_before_the_first_noise(ledger):
     assert ledger.total(TEST) == TRAIN.epsilon
 
 
+def test_what_was_reserved_with_a_run_and_has_not_begun_is_struck_with_it(ledger):
+    run = ledger.reserve(TRAIN, Budget(5.0, DELTA), then=TEST)
+    ledger.strike(1, "interrupted before it drew")
+    assert ledger.total(TEST) == 0
+    assert ledger.take_up(run, TEST) is None
+
+
 def test_what_was_reserved_with_a_run_begins_once_however_many_begin_it(ledger):
     run = ledger.reserve(TRAIN, None, then=TEST)
     with ThreadPoolExecutor(8) as crowd:

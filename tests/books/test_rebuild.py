@@ -23,7 +23,7 @@ from stages.privacy.events import Steps
 from stages.privacy.history import Spend, total_epsilon
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
-from stages.versions.commits import commit_of
+from stages.versions.commits import WITHOUT_GIT, commit_of, hidden_past
 from stages.versions.files import WORKSPACE
 from stages.versions.locks import locked
 from tests.conftest import ROOT, Project, commit_all
@@ -161,6 +161,30 @@ def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
     assert not record.parent.exists()  # of which DVC would take for granted that a record is in it
 
 
+def test_a_trial_that_dvc_alone_remembers_is_nobodys_to_count(repository, monkeypatch):
+    # As where somebody tunes beside, with whom a cache is shared.
+    repository.made("tune-a-train", trial="tune-a-1")
+    repository.remember()
+    repository.run("git", "restore", "dvc.lock", "metrics")
+    assert set(repository.ledger(monkeypatch)) == {"first"}
+
+
+def test_a_trial_of_a_tuning_that_died_counts_once_and_is_not_struck_while_it_is_seen(
+    repository, monkeypatch
+):
+    monkeypatch.chdir(repository.folder)
+    spend = open_ledger().entries()[0].spend
+    ledger = Ledger()
+    ledger.reserve_all({"tune-a-train": spend}, None)
+    ledger.strike(number_of("tune-a-train"), "the tuning died; each of its trials counts instead")
+    ledger.enter_past(spend, "tune-a-1-train", "HEAD")
+    repository.made("tune-a-train", trial="tune-a-1")
+    entries = open_ledger().entries()
+    assert [one.run for one in entries] == ["first", "tune-a-train", "tune-a-1-train"]
+    with pytest.raises(UserError, match="its metrics can be seen in workspace"):
+        strike(number_of("tune-a-1-train"), "it was killed")
+
+
 @pytest.mark.parametrize("where", ["workspace", "commit", "experiment"])
 def test_a_run_whose_metrics_can_be_seen_is_not_struck(repository, monkeypatch, where):
     monkeypatch.chdir(repository.folder)
@@ -196,6 +220,8 @@ def test_a_struck_run_whose_metrics_are_seen_again_counts_once(repository, monke
     repository.write("metrics/train.json", metrics)
     assert open_ledger().total(spend) == whole
     entries = open_ledger().entries()
+    with pytest.raises(UserError, match="so it counts for good"):
+        strike(number_of("second, seen"), "I struck it already")
     # Nor twice where something is found that was made from it.
     Ledger().enter_past(spend, "third", "elsewhere", ["second"])
     spends = [one.spend for one in entries if one.struck is None]
@@ -250,15 +276,27 @@ def test_a_copy_without_git_says_that_it_cannot_know(repository, monkeypatch, ca
     repository.made("second")
     shutil.rmtree(repository.folder / ".git")
     spends = repository.ledger(monkeypatch)
-    assert "in no repository of Git" in capsys.readouterr().err
+    assert "no repository of Git has this folder" in capsys.readouterr().err
     booking = Booking(spends["second"], None, Ledger(), "second")
     assert booking.total(1e-5) is None
     assert "ε ≥ " in booking.summary()
 
 
+def test_a_copy_in_a_repository_that_knows_nothing_of_it_cannot_know(repository, tmp_path):
+    notes = Project(tmp_path / "notes")
+    shutil.copytree(repository.folder, notes.folder / "copy")
+    shutil.rmtree(notes.folder / "copy/.git")
+    notes.run("git", "init", "--quiet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(notes.folder / "copy")
+        assert hidden_past() == WITHOUT_GIT
+        notes.run("git", "add", ".")
+        assert hidden_past() is None
+
+
 def keep_encrypted(repository):
     """Let Git keep metrics in a way that only its filter can read."""
-    for name, command in (("clean", "base64"), ("smudge", "base64 --decode")):
+    for name, command in (("clean", "gzip --no-name"), ("smudge", "gunzip")):
         repository.run("git", "config", f"filter.crypt.{name}", command)
     repository.write(".gitattributes", "metrics/*.json filter=crypt\n")
     repository.made("second")
@@ -267,7 +305,8 @@ def keep_encrypted(repository):
 
 def test_runs_whose_metrics_git_keeps_encrypted_are_known(repository, monkeypatch):
     keep_encrypted(repository)
-    assert "evidence" not in repository.run("git", "show", "HEAD:metrics/train.json")
+    kept = int(repository.run("git", "cat-file", "-s", "HEAD:metrics/train.json"))
+    assert kept < (repository.folder / "metrics/train.json").stat().st_size
     repository.made("third")
     assert set(repository.ledger(monkeypatch)) == {"first", "second", "third"}
 
@@ -276,7 +315,31 @@ def test_metrics_that_cannot_be_read_are_not_taken_for_none(repository, monkeypa
     keep_encrypted(repository)
     repository.made("third")
     repository.run("git", "config", "--remove-section", "filter.crypt")
-    with pytest.raises(UserError, match="should be JSON, but cannot be read"):
+    with pytest.raises(UserError, match="should be JSON, but Git keeps it encrypted"):
+        repository.ledger(monkeypatch)
+
+
+def test_metrics_of_commits_are_read_by_a_filter_that_is_named_for_them_since(
+    repository, monkeypatch
+):
+    keep_encrypted(repository)
+    repository.run("git", "rm", "--quiet", ".gitattributes")
+    repository.run("git", "add", "--renormalize", ".")
+    commit_all(repository, "in plain text from now on")
+    with pytest.raises(UserError, match=r"name it in \.git/info/attributes"):
+        repository.ledger(monkeypatch)
+    # Which lets pass what is in plain text, as those of Git LFS and git-crypt do.
+    smudge = "sh -c 'cat > text; gunzip < text 2> /dev/null || cat text'"
+    repository.run("git", "config", "filter.crypt.smudge", smudge)
+    repository.write(".git/info/attributes", "**/metrics/*.json filter=crypt\n")
+    assert set(repository.ledger(monkeypatch)) == {"first", "second"}
+
+
+def test_metrics_that_git_lfs_keeps_are_not_taken_for_none(repository, monkeypatch):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n"
+    repository.write("metrics/train.json", pointer)
+    commit_all(repository, "where LFS is not installed")
+    with pytest.raises(UserError, match="should be JSON, but Git keeps it encrypted"):
         repository.ledger(monkeypatch)
 
 
