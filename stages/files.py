@@ -78,8 +78,19 @@ def made_earlier() -> Iterator[None]:
 
 @made_earlier()
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object that another stage wrote."""
-    content: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+    """Read a JSON object that another stage wrote.
+
+    Raises:
+        UserError: it is none, such as in the middle of a merge.
+    """
+    try:
+        content: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: expected JSON, but it cannot be read ({error}). If a merge left both "
+            "versions in it, keep one whole: git checkout --ours dvc.lock metrics plots, or "
+            "--theirs"
+        ) from None
     return content
 
 

@@ -94,6 +94,12 @@ def test_a_stage_without_its_inputs_says_how_to_make_them(project, stage, missin
     assert "dvc repro" in message
 
 
+def test_metrics_in_the_middle_of_a_merge_are_said_to_be(project):
+    (project.folder / "metrics").mkdir()
+    (project.folder / "metrics/train.json").write_text("<<<<<<< ours\n{}\n=======\n")
+    assert "If a merge left both versions" in project.refused("compare")
+
+
 def test_a_refusal_says_how_the_previous_outputs_come_back(project):
     project.set(target_epsilon=0)
     assert (

@@ -32,7 +32,7 @@ from stages.reporting.verify import hashes_of, parameters_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from stages.versions.commits import SHALLOW
-from tests.conftest import ROOT, commit_all, copy_project, reseal
+from tests.conftest import ROOT, Project, commit_all, copy_project, reseal
 from tests.examples import SCHEMAS
 from tests.model.test_portable import random_model
 
@@ -639,6 +639,13 @@ def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):
     assert before
     assert told > before
     assert total_in(verify(Path("bundle"))) == told
+
+
+def test_a_bundle_tells_no_less_of_all_runs_than_its_run_does(workspace):
+    # Where it was made there were others, which this clone does not have.
+    change_result(EvaluateResult, Path(), lambda test: test.update(epsilon_total=9.0))
+    Project(workspace).stage("plot")
+    assert total_in(publish(Path("bundle"))) == 9.0
 
 
 def total_in(statement):

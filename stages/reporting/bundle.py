@@ -45,7 +45,10 @@ def publish(folder: Path) -> Statement:
             f"plots/{FILE_NAME} tells of another run than metrics/ and models/ hold. Draw it anew, "
             "which costs no ε, with: dvc repro --force --single-item plot"
         )
-    # Since the run ended others may have been made, or brought in from the commits of a clone.
+    # Since the run ended others may have been made, or brought in from the commits of a clone. And
+    # where it was made there may have been others that this clone does not have.
+    if total is not None:
+        total = max(total, run.test.epsilon_total or 0.0)
     test = run.test.model_copy(update={"epsilon_total": total})
     run = for_others(replace(run, test=test))
     with whole_folder(folder) as scratch:
