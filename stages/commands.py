@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from stages.errors import UserError
+from stages.errors import GO_BACK, UserError
 
-OUTPUTS_COME_BACK = """\
+OUTPUTS_COME_BACK = f"""\
 If DVC started this stage, it removed the previous outputs. The last commit's come back, in a clone
-too, with: git restore --staged --worktree dvc.lock metrics plots && dvc checkout
+too, with: {GO_BACK}
 Then mend what is said above and run: dvc repro"""
 
 INTERRUPTED = """\

@@ -1,5 +1,12 @@
 """What can go wrong, as far as a user can mend it."""
 
+# What several messages say of the way on.
+GO_BACK = "git restore --staged --worktree dvc.lock metrics plots && dvc checkout"
+AMID_A_MERGE = (
+    "If a merge left both versions in it, keep one whole: git checkout --ours dvc.lock metrics "
+    "plots, or --theirs"
+)
+
 
 class UserError(Exception):
     """A mistake the user can mend.

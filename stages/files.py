@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.errors import UserError
+from stages.errors import AMID_A_MERGE, UserError
 
 
 @contextmanager
@@ -87,9 +87,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}: expected JSON, but it cannot be read ({error}). If a merge left both "
-            "versions in it, keep one whole: git checkout --ours dvc.lock metrics plots, or "
-            "--theirs"
+            f"{path}: expected JSON, but it cannot be read ({error}). {AMID_A_MERGE}"
         ) from None
     return content
 

@@ -216,16 +216,16 @@ def test_queue_workers_in_parallel_stay_within_the_budget(tmp_path):
     path = project.folder / "privacy-ledger.sqlite"
     (train,) = [entry.spend for entry in Ledger(path).entries() if entry.spend.side == "train"]
     path.unlink()
-    budget = budgeted_epsilon([train] * 4, train.delta) + 1e-9
+    budget = budgeted_epsilon([train] * 6, train.delta) + 1e-9
     project.set(privacy_budget=budget)
-    commit_all(project, "a run, and a budget for three more")
-    for seed in range(1, 6):
+    commit_all(project, "a run, and a budget for five more")
+    for seed in range(1, 9):
         project.run("dvc", "exp", "run", "--queue", f"--name=run-{seed}", f"-S=init_seed={seed}")
-    project.run("dvc", "queue", "start", "--jobs", "5")
-    failed = project.finish_queue(failures=2)
+    project.run("dvc", "queue", "start", "--jobs", "8")
+    failed = project.finish_queue(failures=3)
     entries = Ledger(path).entries()
     trained = [entry.spend for entry in entries if entry.spend.side == "train"]
-    assert len(trained) == 4
+    assert len(trained) == 6
     assert budgeted_epsilon([entry.spend for entry in entries], train.delta) <= budget
     for name in failed:
         assert "`privacy_budget` is" in project.run("dvc", "queue", "logs", name)

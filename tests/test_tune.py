@@ -414,6 +414,9 @@ def tuned(tmp_path, monkeypatch, studio):
 def test_of_a_real_tuning_nothing_is_left_but_the_best_at_the_price_of_all(tuned, studio):
     project, names, best, spends = tuned
     assert len(names) == 3
+    # DVC's own notes tell no number of trials.
+    notes = (project.folder / ".dvc/tmp/exps").glob("**/*.run")
+    assert [note for note in notes if best not in note.read_text()] == []
     # Nor has DVC shown a trial to others, which it does by itself where it is set up so.
     assert not project.run("git", "ls-remote", "origin")
     assert not (project.folder.parent / "shared").exists()

@@ -74,9 +74,9 @@ def rebuild(ledger: Ledger) -> int:
     A run is on record where its metrics are, and in those of whatever was made from it. What only
     the latter tell of is asked last, and counts as about rows that no other run has read.
     """
-    is_old = ledger.is_old
-    known = {} if is_old else {entry.run: entry.experiment for entry in ledger.entries()}
-    struck = {entry.run for entry in ledger.entries() if entry.struck is not None}
+    is_old, entries = ledger.is_old, ledger.entries()
+    known = {} if is_old else {entry.run: entry.experiment for entry in entries}
+    struck = {entry.run for entry in entries if entry.struck is not None}
     missing: dict[str, Found] = {}
     for run, found in on_record(known, struck):
         had = missing.get(run)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.errors import UserError
+from stages.errors import GO_BACK, UserError
 from stages.model.files import load_model
 from stages.reporting.run import Run
 from stages.training.curves import ending
@@ -21,8 +21,7 @@ def refuse_mixtures(run: Run, model: Path) -> None:
     if mixed := list(mixtures(run, model)):
         raise UserError(
             f"{'; '.join(mixed)}. These are of different runs; make what is missing with: dvc "
-            "repro, or go back with: git restore --staged --worktree dvc.lock metrics plots && dvc "
-            "checkout"
+            f"repro, or go back with: {GO_BACK}"
         )
 
 

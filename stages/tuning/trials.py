@@ -116,7 +116,8 @@ def _forget(losers: Sequence[str], best: str) -> None:
     for name in losers:
         remove_experiments(name)
     kept = dvc_folder() / "tmp/exps"
-    for note in sorted(kept.glob("**/*.run")):  # that there was one
+    # Notes of DVC that there was one.
+    for note in [*kept.glob("run/*/*.run"), *kept.glob("standalone/run/*/*.run")]:
         if any(name in note.read_text("utf-8") for name in losers):
             shutil.rmtree(note.parent)
     for copy in (kept / "standalone").glob("*"):

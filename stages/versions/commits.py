@@ -75,8 +75,8 @@ def remove_experiments(pattern: str) -> None:
 
 def hidden_past() -> str | None:
     """Return why commits that may tell of runs are not here, and what to do; None if all are."""
-    is_shallow = git("rev-parse", "--is-shallow-repository").strip()
-    below = git("rev-parse", "--show-prefix").strip()
+    asked = ("--is-shallow-repository", "--show-prefix")
+    is_shallow, _, below = git("rev-parse", *asked).strip().partition("\n")
     # A copy that lies in a repository, which knows nothing of it, has no commits either.
     if not is_shallow or (below and not git("ls-files", "--", ".")):
         return WITHOUT_GIT

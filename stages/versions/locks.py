@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from stages.errors import UserError
+from stages.errors import AMID_A_MERGE, UserError
 from stages.versions.files import HERE, file_at
 from stages.versions.git import repository
 
@@ -20,10 +20,7 @@ def locked(commit: str, folder: str = HERE) -> dict[str, Any]:
     try:
         lock = yaml.safe_load(file_at(commit, "dvc.lock", folder) or "{}") or {}
     except yaml.YAMLError:
-        raise UserError(
-            "dvc.lock: expected YAML, but it cannot be read. If a merge left both versions in it, "
-            "keep one whole: git checkout --ours dvc.lock metrics plots, or --theirs"
-        ) from None
+        raise UserError(f"dvc.lock: expected YAML, but it cannot be read. {AMID_A_MERGE}") from None
     stages: dict[str, Any] = lock.get("stages", {})
     return stages
 
