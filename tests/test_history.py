@@ -172,6 +172,7 @@ class World:
         assert told["epsilon_total"] >= (1 - 1e-6) * worst_person(self.truth)
         # Nor more than who takes the larger side of each deal, at each order, comes to: no waste.
         assert told["epsilon_overall"] <= 1.02 * loosely((*model.truth, *own))
+        assert model.stated["epsilon"] <= 1.02 * loosely(model.truth)
         self.checked += 1
 
     # --- what may happen ---
@@ -291,6 +292,6 @@ def test_a_model_chosen_by_test_figures_and_continued_on_an_edited_table_keeps_i
     monkeypatch.chdir(tmp_path)
     Project(tmp_path).run("git", "init", "--quiet")
     world, source = World(), np.random.default_rng(2)
-    for action in (world.tune, world.edit, world.carry_on):
+    for action in (world.tune, world.edit, world.carry_on, world.edit, world.carry_on):
         action(source)
     assert [deal for deal, *_ in world.models[1].truth] == [(0, 0), (0, 0), (1, 0)]

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from stages.books.names import path_of
 from stages.privacy.events import Event, from_json
-from stages.privacy.history import ROW, Side, Spend, total_epsilon
+from stages.privacy.history import ROW, SIDES, Side, Spend, total_epsilon
+from stages.privacy.renyi import Curve, renyi_curve
 from stages.results import evidence_in
 
 
@@ -113,20 +114,35 @@ def looks_like_records(metrics: Mapping[str, Any]) -> bool:
 def seen_by(side: Side, history: Sequence[Record], deal: int | None) -> list[Event]:
     """Return what somebody on one side of a deal may have been in, of a history.
 
-    That is what read this side, and of other deals either side, as an edited row may have been on
-    any.
+    That is what read this side, and the larger side of each other deal, as an edited row may have
+    been on any.
 
     Args:
         side: of the deal.
         history: the releases.
         deal: number of the table and split; None for one that nothing of the history has read.
     """
+    others = {record.spend.deal for record in history} - {deal}
+    sides = {deal: (side,)} | {other: _larger_sides(history, other) for other in others}
     return [
         event
         for record in history
-        if record.spend.side == side or record.spend.deal != deal
+        if record.spend.side in sides[record.spend.deal]
         for event in from_json(record.spend.events)
     ]
+
+
+def _larger_sides(history: Sequence[Record], deal: int) -> tuple[Side, ...]:
+    """The side of a deal that diverges more at every order; both, where neither does."""
+
+    def curve(side: Side) -> Curve:
+        spends = (one.spend for one in history if (one.spend.deal, one.spend.side) == (deal, side))
+        return renyi_curve([event for spend in spends for event in from_json(spend.events)])
+
+    train, test = (curve(side) for side in SIDES)
+    if (train >= test).all():
+        return ("train",)
+    return ("test",) if (test >= train).all() else SIDES
 
 
 def epsilon_of(history: Sequence[Record], delta: float, side: Side | None = None) -> float:
