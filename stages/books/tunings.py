@@ -15,14 +15,14 @@ from filelock import FileLock, Timeout
 
 from stages.books.names import path_of
 from stages.books.people import Budget, Entry
-from stages.books.store import (
-    Ledger,
+from stages.books.sqlite import (
     append,
     append_reservation,
     append_settlement,
     entries_in,
     spend_of,
 )
+from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, to_json
 from stages.privacy.history import SIDES, Side, Spend

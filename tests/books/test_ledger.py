@@ -17,12 +17,13 @@ import dp_accounting
 import numpy as np
 import pytest
 
-from stages.books import booking, store
+from stages.books import booking, sqlite
 from stages.books.booking import Booking, book
 from stages.books.listing import by_people, export, listing, of_table, running_totals
 from stages.books.people import UNKNOWN, Budget, same_people
 from stages.books.records import PublicSpend, Record
-from stages.books.store import Ledger, append
+from stages.books.sqlite import append
+from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.params import load_params
 from stages.privacy.events import (
@@ -150,7 +151,7 @@ def test_what_others_build_on_counts_whether_it_was_struck_before_or_after(ledge
 
 
 def test_a_ledger_that_cannot_be_written_is_not_said_to_be_damaged(ledger, monkeypatch):
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0)
     with ledger.writing(), pytest.raises(UserError, match=r"is locked\. Nothing was entered"):
         ledger.reserve(TRAIN, None)
     assert ledger.entries() == []
