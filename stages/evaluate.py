@@ -10,10 +10,9 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from stages.books.booking import book
-from stages.books.records import releases_in
 from stages.commands import run_stage
 from stages.evaluation.counting import count
-from stages.evaluation.output import exact, no_promise, noisy, promise_of
+from stages.evaluation.output import exact, made_from, no_promise, noisy, promise_of
 from stages.evaluation.release import CountRelease, declared_rows
 from stages.files import write_text
 from stages.model.files import CLASSIFIER, load_model
@@ -32,18 +31,19 @@ def main() -> None:
     counted = count(model, prepared)
     if params.exact_metrics:
         promise = no_promise("exact_metrics is on: ε does not cover these figures")
-        exact(counted, model, prepared).write(prepared, promise)
-        return write_text(EVALUATIONS, "exact\n")
+        result = exact(counted, model, prepared).write(prepared, promise)
+        return write_text(EVALUATIONS, f"exact {result.digest}\n")
 
+    told = description["privacy"]
+    past = made_from(told)
     mechanism = CountRelease.of(params, prepared)
     spend = mechanism.spend(prepared, params.target_delta)
-    told = description["privacy"]
-    booking = book(spend, params, of=told["run"], past=releases_in(told))
+    booking = book(spend, params, of=told["run"], past=past)
     released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)
     booking.settle(mechanism.events)
-    noisy(*released, prepared).write(prepared, promise_of(booking, told))
+    result = noisy(*released, prepared).write(prepared, promise_of(booking, told))
     print(booking.summary())
-    return write_text(EVALUATIONS, f"{booking.name or f'simulated {params.simulation_seed}'}\n")
+    return write_text(EVALUATIONS, f"{booking.name or f'simulated {result.digest}'}\n")
 
 
 if __name__ == "__main__":

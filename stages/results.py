@@ -1,5 +1,6 @@
 """What a stage leaves behind as metrics: a few headline numbers, and all that they rest on."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -45,6 +46,12 @@ class Result(BaseModel):
         shown = {name: getattr(self, attribute) for name, attribute in self.headline.items()}
         return {**shown, "evidence": [self.model_dump(mode="json")]}
 
+    @property
+    def digest(self) -> str:
+        """Eight digits that another result has by chance only."""
+        text = self.model_dump_json()
+        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:8]
+
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
         """Return the result that a metrics file of any age holds.
@@ -67,7 +74,9 @@ class Result(BaseModel):
         return content
 
 
-def evidence_in(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what a metrics file rests on, or None if it is of version 1."""
-    (evidence,) = content.get("evidence", [None])
-    return evidence
+def evidence_in(content: Any) -> Mapping[str, Any] | None:
+    """Return what a metrics file rests on, or None if it is of version 1, or another project's."""
+    match content:
+        case {"evidence": [Mapping() as evidence]}:
+            return evidence
+    return None

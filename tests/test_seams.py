@@ -1,5 +1,6 @@
 """What is told at the seams between runs, each by the smallest thing that would forget it."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.released_figures import counted, scored_rows
+from stages.books.store import Ledger
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
 from stages.pricing import prices_after
@@ -19,7 +21,7 @@ from stages.tabular.split import split_name
 from stages.training.checkpoint import NOTHING
 from stages.training.output import Trained, warn_of_overflow
 from stages.training.past import Past
-from tests.conftest import ROOT, told
+from tests.conftest import ROOT, reseal, told
 from tests.test_tune import SAMPLE_SCHEMA_READ, SAMPLE_TABLE
 
 
@@ -131,6 +133,27 @@ def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_na
     second = (project.folder / "models/evaluations.txt").read_text()
     assert first == "1\n"
     assert re.fullmatch(rf"2 {test['ledger'][0]['run']}\n", second)
-    project.set(simulation_seed=3)
-    project.stage("evaluate")
-    assert (project.folder / "models/evaluations.txt").read_text() == "simulated 3\n"
+    # So are those that no ledger has, by which plot knows them.
+    names = []
+    for how in (
+        *({"exact_metrics": "true"}, {"exact_metrics": "false", "simulation_seed": 3}),
+        *({"evaluation_epsilon": 0.3}, {"evaluation_epsilon": 0.3}),
+    ):
+        project.set(**how)
+        project.stage("evaluate")
+        names.append((project.folder / "models/evaluations.txt").read_text())
+    assert [name.split()[0] for name in names] == ["exact", *["simulated"] * 3]
+    assert names[1] != names[2] == names[3]
+
+
+def test_an_evaluation_that_is_refused_costs_nothing(project):
+    for stage in ("preprocess", "train"):
+        project.stage(stage)
+    model = project.folder / "models/classifier"
+    content = json.loads((model / "model.json").read_text())
+    del content["privacy"]["releases"]
+    (model / "model.json").write_text(json.dumps(content))
+    reseal(model)
+    before = len(Ledger(project.folder / "privacy-ledger.sqlite").entries())
+    assert "does not say what it was made from" in project.refused("evaluate")
+    assert len(Ledger(project.folder / "privacy-ledger.sqlite").entries()) == before

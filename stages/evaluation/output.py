@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.books.booking import Booking
-from stages.books.records import epsilon_of, releases_in
+from stages.books.records import Record, epsilon_of, releases_in
 from stages.errors import UserError
 from stages.evaluation.counted import Counted
 from stages.evaluation.estimate import Estimate, Measured
@@ -18,6 +18,7 @@ from stages.evaluation.result import EvaluateResult, PlusMinus
 from stages.evaluation.scores import THRESHOLDS
 from stages.evaluation.tables import confusion_rows, group_rows, roc_rows, score_rows
 from stages.files import write_csv
+from stages.model.files import CLASSIFIER
 from stages.model.perceptron import Model, predict_probabilities
 from stages.tabular.prepared import Prepared
 
@@ -99,21 +100,27 @@ def exact(counted: Counted, model: Model, prepared: Prepared) -> Evaluated:
     return Evaluated(counts, groups, figures)
 
 
+def made_from(training: Mapping[str, Any]) -> list[Record]:
+    """Return everything that a model was made from, by what it says of its own training.
+
+    Raises:
+        UserError: it does not say.
+    """
+    if "releases" not in training:
+        raise UserError(
+            f"{CLASSIFIER} was trained by an older version of this pipeline and does not say "
+            "what it was made from. Train it again with: dvc repro --force train"
+        )
+    return releases_in(training)
+
+
 def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the figures promise, and what they and the model promise together.
 
     Args:
         booking: of the release of test figures.
         training: what the model says of its own training.
-
-    Raises:
-        UserError: the model does not say what it was made from.
     """
-    if "releases" not in training:
-        raise UserError(
-            "models/classifier was trained by an older version of this pipeline and does not say "
-            "what it was made from. Train it again with: dvc repro --force train"
-        )
     releases = booking.history(releases_in(training))
     own = booking.record(measures=training["run"])
     # All at the δ that the model states, whichever the figures were asked for with.

@@ -1,6 +1,5 @@
 """What a training leaves behind: metrics/train.json, whose keys are known here alone."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -135,8 +134,7 @@ class TrainResult(Result, Promise):
         """
         if self.record.run is not None:
             return [self.record.run[:8]]
-        digest = hashlib.md5(self.model_dump_json().encode(), usedforsecurity=False)
-        return [f"simulated {digest.hexdigest()[:8]}"]
+        return [f"simulated {self.digest}"]
 
     @property
     def record(self) -> Record:
