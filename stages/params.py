@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from stages.errors import UserError
 from stages.explain import Mistake, mistakes
@@ -79,20 +88,19 @@ class Params(BaseModel):
 
     simulation_seed: Seed | None
 
-    @model_validator(mode="before")
+    @field_validator("target_delta", mode="before")
     @classmethod
-    def _delta_that_suits_the_table(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if given.get("target_delta") != "auto":
+    def _delta_that_suits_the_table(cls, given: Any, known: ValidationInfo) -> Any:
+        if given != "auto":
             return given
-        rows = given.get("train_size")
+        # What is no number of rows has been refused by its own check.
+        rows = known.data.get("train_size", 1)
         if rows is None:
             raise ValueError(
-                "`target_delta: auto` needs a declared `train_size`, of which δ is to be far below "
-                "the inverse: declare it, or set `target_delta` to a number"
+                "at `auto` needs a declared `train_size`, of which δ is to be far below the "
+                "inverse: declare it, or set a number here"
             )
-        # What is no number of rows is for its own check to refuse.
-        share = DELTA_SHARE / rows if isinstance(rows, int) and rows > 0 else LARGEST_DELTA
-        return given | {"target_delta": min(LARGEST_DELTA, share)}
+        return min(LARGEST_DELTA, DELTA_SHARE / rows)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

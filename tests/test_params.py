@@ -103,7 +103,9 @@ def test_some_parameters_may_be_empty(load, name, empty):
 def test_delta_follows_the_declared_size():
     # A tenth of 1 / rows, and 1e-5 at most.
     for rows, delta in ((100, 1e-5), (1070, 1e-5), (10_000, 1e-5), (10**6, 1e-7), (10**7, 1e-8)):
-        assert load_params(overrides={"train_size": rows}).target_delta == pytest.approx(delta)
+        for spelt in (rows, float(rows), str(rows)):  # as DVC may write a number
+            params = load_params(overrides={"train_size": spelt})
+            assert params.target_delta == pytest.approx(delta)
     assert load_params(overrides={"target_delta": 2e-6}).target_delta == 2e-6
     with pytest.raises(UserError, match="needs a declared `train_size`"):
         load_params(overrides={"train_size": None})
