@@ -15,7 +15,7 @@ from stages.cache import kept_outputs, kept_text
 from stages.errors import UserError
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
-from stages.tabular.prepared import unit_of
+from stages.tabular.prepared import PREPARED, unit_of
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
 from stages.versions.files import (
@@ -173,10 +173,10 @@ def _by_lock(told: Told) -> Table:
     stage = stages.get(Path(told.path).stem, {})
     preprocess = stages.get("preprocess", {})
     ran, read = parameters_in(preprocess), _hashes(preprocess, "deps")
-    consumed = _hashes(stage, "deps").get("data/prepared", "nothing")
+    consumed = _hashes(stage, "deps").get(str(PREPARED), "nothing")
     if (
         _hashes(stage, "outs").get(told.path) != _md5(told.text)
-        or _hashes(preprocess, "outs").get("data/prepared") != consumed
+        or _hashes(preprocess, "outs").get(str(PREPARED)) != consumed
         or ran.get("data") not in read
         or (schema := file_at(told.commit, str(ran.get("schema")), told.folder)) is None
         or read.get(ran["schema"]) != _md5(schema)

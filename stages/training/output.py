@@ -4,8 +4,8 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -23,10 +23,8 @@ from stages.training.checkpoint import Checkpoint, state_of
 from stages.training.curves import Epoch, Epochs, ending, with_means
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.network import as_arrays
-from stages.training.past import Past, lineage
+from stages.training.past import CHECKPOINT, Past, lineage
 from stages.training.result import Promise, TrainResult
-
-CHECKPOINT = Path("models/checkpoint")
 
 # What the mechanism and its accounting are made of.
 LIBRARIES = ("torch", "opacus", "dp-accounting", "opendp", "numpy", "randomgen")
@@ -121,7 +119,7 @@ class Trained:
             for epoch, so_far in zip(self.epochs, curve, strict=True)
         ]
 
-    @property
+    @cached_property
     def releases(self) -> tuple[Record, ...]:
         """Everything that the model was made from."""
         known = None if self.past.events else self.spent.epsilon

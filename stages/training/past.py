@@ -20,7 +20,7 @@ from stages.training.result import ParentRun
 from stages.versions.commits import resolve
 from stages.versions.locks import dependency_hashes, fetch_output, output_hash
 
-CHECKPOINT = "models/checkpoint"
+CHECKPOINT = Path("models/checkpoint")
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,9 @@ class Past:
         learner = training.learner
         learner.weights.copy_(tensors["weights"])
         learner.average_weights.copy_(tensors["average"])
-        momentum = tensors["momentum"].clone()
-        learner.optimizer.state[learner.weights]["momentum_buffer"] = momentum
+        if learner.settings.momentum:  # else nobody would move it on
+            momentum = tensors["momentum"].to(learner.weights.device, copy=True)
+            learner.optimizer.state[learner.weights]["momentum_buffer"] = momentum
         learner.updates = sum(run.steps for run in self.history)
         training.past_epochs = len(self.checkpoint.epochs)
 
@@ -136,14 +137,14 @@ def load_past(params: Params, table: Prepared) -> Past:
     if params.mode == "new" or name is None:
         return NO_PAST
     commit = resolve(name)
-    checkpoint_hash = output_hash(commit, CHECKPOINT)
+    checkpoint_hash = output_hash(commit, str(CHECKPOINT))
     if checkpoint_hash is None:
         raise UserError(
             f"params.yaml: `continue_from`: {name} has no checkpoint in its dvc.lock: no training "
             "run was committed there. `dvc exp show` lists the runs that were kept."
         )
     with tempfile.TemporaryDirectory() as folder:
-        fetch_output(commit, CHECKPOINT, Path(folder) / "checkpoint")
+        fetch_output(commit, str(CHECKPOINT), Path(folder) / "checkpoint")
         checkpoint = Checkpoint.load(Path(folder) / "checkpoint")
     _refuse_another_kind(name, checkpoint.about, lineage(params, table))
     if checkpoint.run is not None and not checkpoint.releases:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from stages.training import network, people
-from stages.training.checkpoint import Checkpoint, state_of
+from stages.training.checkpoint import NOTHING, Checkpoint, state_of
 from stages.training.curves import loss_bound
 from stages.training.dp_sgd import PrivateTraining
 from stages.training.gradients import ClippedSumFunction
@@ -271,6 +272,28 @@ def test_a_continued_run_goes_on_where_its_checkpoint_ended(prepare, tmp_path, m
     average = 7 / 16 * before["average"] + 9 / 16 * theta
     assert largest_difference([second.learner.average_weights.detach()], [average]) < 1e-6
     assert epoch.epoch == len(rows) + 1
+
+
+def test_a_run_without_momentum_leaves_none_of_the_run_before_to_the_next(prepare):
+    first = prepare(HALVES, momentum=0.9)
+    assert [*first.epochs()]
+    checkpoint = replace(NOTHING, history=first.history, tensors=state_of(first))
+    assert checkpoint.tensors["momentum"].any()
+    second = prepare(ONE_HALF, momentum=0.0)
+    Past(checkpoint).restore_into(second)
+    assert [*second.epochs()]
+    assert not state_of(second)["momentum"].any()
+
+
+def test_a_continued_run_has_its_momentum_where_its_weights_are(prepare):
+    first = prepare(HALVES, momentum=0.9)
+    assert [*first.epochs()]
+    elsewhere = prepare(ONE_HALF, momentum=0.9)
+    learner = elsewhere.learner
+    learner.weights = nn.Parameter(learner.weights.to("meta"))  # as on a GPU
+    learner.average_weights = nn.Parameter(learner.average_weights.to("meta"))
+    Past(replace(NOTHING, tensors=state_of(first))).restore_into(elsewhere)
+    assert learner.optimizer.state[learner.weights]["momentum_buffer"].device.type == "meta"
 
 
 # --- its noise -----------------------------------------------------------------------------------
