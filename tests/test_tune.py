@@ -181,6 +181,7 @@ def test_a_tuning_beyond_the_budget_reserves_neither_side(ledger):
     ):
         raise AssertionError
     assert ledger.entries() == []
+    assert [*ledger.path.parent.glob("*.lock")] == []
 
 
 def test_each_token_works_once_on_each_side(ledger):
@@ -326,6 +327,11 @@ def test_neither_tuning_nor_a_plan_is_priced_for_a_table_that_is_not_prepared(pr
         assert "another table" in project.run("python", "-m", "stages.ledger", "plan", expect=1)
         # What is on record is shown all the same.
         assert "another table" in project.run("python", "-m", "stages.ledger")
+    for nothing, why in (("data/nowhere.csv", "no such file"), ("data", "cannot be read")):
+        project.set(data=nothing)
+        told = project.run("python", "-m", "stages.ledger", "plan", expect=1)
+        assert why in told
+        assert "Traceback" not in told
 
 
 def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from stages.books.booking import budget_of
 from stages.books.names import names_of
@@ -13,7 +13,7 @@ from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
 from stages.privacy.events import to_json
-from stages.privacy.history import Side, budgeted_epsilon, side_epsilon, total_epsilon
+from stages.privacy.history import SIDES, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
 from stages.versions.commits import hidden_past
 
@@ -46,9 +46,7 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
             f"{left}{_note(entry)}"
         )
     spends = counting(people)
-    sides = ", ".join(
-        f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in get_args(Side)
-    )
+    sides = ", ".join(f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in SIDES)
     is_all = "at least " if hidden_past() else ""
     total = total_epsilon(spends, delta)
     yield f"total {is_all}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)

@@ -16,7 +16,7 @@ class Table(BaseModel):
     """Whose rows a release read, as `Spend` has it; for the private repository alone.
 
     Attributes:
-        data: name of the table, see `versions.path_of`.
+        data: name of the table, see `names.path_of`.
         fingerprint: hash of its content.
         split: who is on which side.
         unit: whom the promise is to.
@@ -92,23 +92,27 @@ class Record(BaseModel):
         return self.model_copy(update={"read": None, "trial": None})
 
 
-def records_in(metrics: Mapping[str, Any]) -> list[Record]:
+def records_in(metrics: Any) -> list[Record]:
     """Return what a metrics file of any age has on record; nothing if it is from before."""
-    evidence = evidence_in(metrics) or metrics
-    return [Record.model_validate(record) for record in evidence.get("ledger", [])]
+    return [Record.model_validate(record) for record in _told(metrics, "ledger")]
 
 
-def releases_in(metrics: Mapping[str, Any]) -> list[Record]:
+def releases_in(metrics: Any) -> list[Record]:
     """Return everything that what a metrics file tells of was made from; nothing of old files."""
-    evidence = evidence_in(metrics) or metrics
-    return [Record.model_validate(record) for record in evidence.get("releases", [])]
+    return [Record.model_validate(record) for record in _told(metrics, "releases")]
 
 
-def looks_like_records(metrics: Mapping[str, Any]) -> bool:
+def looks_like_records(metrics: Any) -> bool:
     """Whether a metrics file tells of runs, if in a way that is not known here."""
-    evidence = evidence_in(metrics) or metrics
-    told = [*evidence.get("ledger", []), *evidence.get("releases", [])]
+    told = [*_told(metrics, "ledger"), *_told(metrics, "releases")]
     return any(isinstance(one, Mapping) and {"run", "spend"} <= {*one} for one in told)
+
+
+def _told(metrics: Any, key: str) -> list[Any]:
+    """Return a list of what a file of metrics rests on; empty where it has none."""
+    evidence = evidence_in(metrics) or metrics
+    told = evidence.get(key) if isinstance(evidence, Mapping) else None
+    return told if isinstance(told, list) else []
 
 
 def seen_by(side: Side, history: Sequence[Record], deal: int | None) -> list[Event]:

@@ -166,32 +166,8 @@ class Ledger:
             UserError: there is no such entry, it is struck already, others build on it, or its
                 metrics can be seen.
         """
-        entries = self.entries()
-        entry = next((entry for entry in entries if entry.number == number), None)
-        if entry is None or entry.struck is not None:
-            problem = "there is no such entry" if entry is None else "it is struck already"
-            raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
-        if entry.run.endswith(SEEN):
-            raise UserError(
-                f"entry {number}: its run was struck, and its metrics were seen after that, so it "
-                "counts for good."
-            )
-        later = [one for one in entries if entry.run in one.past and one.struck is None]
-        if apart := [str(one.number) for one in later if one.run not in entry.past]:
-            raise UserError(
-                f"entry {number}: what was released of it is also in what entries "
-                f"{', '.join(apart)} released. Strike those first, the last one first."
-            )
-        awaited = [one for one in entries if one.run.startswith(f"{entry.run}-{AWAITED}-")]
-        with_it = [one for one in (*later, *awaited) if one.struck is None]
-        runs = [entry.run, *(one.run for one in with_it)]
-        if seen := {shown[run] for run in runs if shown and run in shown}:
-            raise UserError(
-                f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "
-                "counts. What no commit has can be removed: dvc exp remove NAME, or git restore "
-                "--staged --worktree dvc.lock metrics"
-            )
         with self.writing() as connection:
+            runs = _struck_together(entries_in(connection), number, shown or {})
             for run in runs:
                 append(connection, kind="strike", run=run, reason=reason)
         return runs
@@ -283,3 +259,32 @@ class Ledger:
 
 def _new_id() -> str:
     return uuid.uuid4().hex
+
+
+def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, str]) -> list[str]:
+    """Return the runs that are struck with the entry of a number; see `Ledger.strike`."""
+    entry = next((entry for entry in entries if entry.number == number), None)
+    if entry is None or entry.struck is not None:
+        problem = "there is no such entry" if entry is None else "it is struck already"
+        raise UserError(f"entry {number}: {problem}. `python -m stages.ledger` lists them.")
+    if entry.run.endswith(SEEN):
+        raise UserError(
+            f"entry {number}: its run was struck, and its metrics were seen after that, so it "
+            "counts for good."
+        )
+    later = [one for one in entries if entry.run in one.past and one.struck is None]
+    if apart := [str(one.number) for one in later if one.run not in entry.past]:
+        raise UserError(
+            f"entry {number}: what was released of it is also in what entries "
+            f"{', '.join(apart)} released. Strike those first, the last one first."
+        )
+    awaited = [one for one in entries if one.run.startswith(f"{entry.run}-{AWAITED}-")]
+    with_it = [one for one in (*later, *awaited) if one.struck is None]
+    runs = [entry.run, *(one.run for one in with_it)]
+    if seen := {shown[run] for run in runs if run in shown}:
+        raise UserError(
+            f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "
+            "counts. What no commit has can be removed: dvc exp remove NAME, or git restore "
+            "--staged --worktree dvc.lock metrics"
+        )
+    return runs

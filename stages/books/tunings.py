@@ -66,11 +66,14 @@ def opened(
                 else:  # as where DVC's copy has no table
                     append(connection, kind="strike", run=run, reason="no trial began")
 
-    with _life_of(ledger, tuning) as life:
-        both = {run_of(tuning, side): one for side, one in spends.items()}
-        ledger.reserve_all(both, budget, past=both)  # the best was chosen by its test figures
-        yield close
-    _remove(life)
+    life = _life_of(ledger, tuning)
+    try:
+        with life:
+            both = {run_of(tuning, side): one for side, one in spends.items()}
+            ledger.reserve_all(both, budget, past=both)  # the best was chosen by its test figures
+            yield close
+    finally:
+        _remove(life)
 
 
 def begin_trial(ledger: Ledger, token: str, spend: Spend) -> Entry:

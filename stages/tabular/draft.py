@@ -13,11 +13,8 @@ import pyarrow as pa
 from stages.errors import UserError
 from stages.explain import quoted
 from stages.tabular.fields import KINDS, Feature, choices
-from stages.tabular.problems import DELIMITERS
+from stages.tabular.problems import DELIMITERS, MISSING
 from stages.tabular.reader import PARQUET
-
-# What people write into empty cells, in any case.
-MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "missing", "?", "-", ".")
 
 # Fewer different values than this name no rows.
 FEWEST_NAMES = 50

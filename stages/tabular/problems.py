@@ -4,7 +4,7 @@ import json
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +22,10 @@ _SHOWN_FAULTS = 20
 
 # How files begin that are no plain UTF-8 or no CSV: byte order marks, gzip, Parquet, Excel's zip.
 OTHER_STARTS = (BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE, b"\x1f\x8b", b"PAR", b"PK\x03")
-# What people write into empty cells.
-LIKE_MISSING = {"", "na", "n/a", "null", "none", "missing", "unknown", "?", "-", "."}
+# What people write into empty cells, in any case.
+MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "missing", "?", "-", ".")
+# What a message takes for it: not `nan`, which is a number that is not finite.
+LIKE_MISSING = {*MISSING, "unknown"} - {"nan"}
 DELIMITERS = ",;\t|"
 NO_ROWS = "expected a header line and then one line per row, but there are no rows: another file?"
 
@@ -153,6 +155,24 @@ def _alone(
 
 
 # --- in the file -----------------------------------------------------------------------------
+
+
+@contextmanager
+def readable(name: object) -> Iterator[None]:
+    """Read the file of a table in the block.
+
+    Raises:
+        UserError: it is not there, or cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(
+            f"{name}: no such file. It should be the table, a CSV or Parquet file: correct the "
+            "path (for training, `data` in params.yaml), or put the file there."
+        ) from None
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{name}: expected a table, but it cannot be read: {error}") from None
 
 
 def refuse_other_encodings(path: object, start: bytes) -> None:

@@ -29,6 +29,7 @@ from stages.tabular.problems import (
     Problem,
     bad_cells,
     parse_message,
+    readable,
     refuse_other_columns,
     refuse_other_encodings,
     shown,
@@ -234,29 +235,23 @@ def _read_cells(
     """
     name = _name(source)
     optional = {field.name for field in schema.fields} if advice.scoring else set()
-    try:
-        batches, columns = _open(source, schema, schema.read_fields, ragged)
-        refuse_other_columns(
-            name, columns, schema, optional - {field.name for field in schema.inputs}, advice
-        )
-        number = first_row = advice.first_row
-        for batch in batches:
-            yield number, batch
-            number += batch.num_rows
+    with readable(name):
+        try:
+            batches, columns = _open(source, schema, schema.read_fields, ragged)
+            refuse_other_columns(
+                name, columns, schema, optional - {field.name for field in schema.inputs}, advice
+            )
+            number = first_row = advice.first_row
+            for batch in batches:
+                yield number, batch
+                number += batch.num_rows
+        except pa.ArrowInvalid as error:
+            if str(name).endswith(PARQUET):
+                raise UserError(f"{name}: expected a Parquet file, but: {error}.") from None
+            message = parse_message(error, schema.dialect.delimiter, advice)
+            raise UserError(f"{name}: {message}") from None
         if number == first_row:
             raise UserError(f"{name}: {NO_ROWS}")
-    except pa.ArrowInvalid as error:
-        if str(name).endswith(PARQUET):
-            raise UserError(f"{name}: expected a Parquet file, but: {error}.") from None
-        message = parse_message(error, schema.dialect.delimiter, advice)
-        raise UserError(f"{name}: {message}") from None
-    except FileNotFoundError:
-        raise UserError(
-            f"{name}: no such file. It should be the table, a CSV or Parquet file: correct the "
-            "path (for training, `data` in params.yaml), or put the file there."
-        ) from None
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{name}: expected a table, but it cannot be read: {error}") from None
 
 
 def _open(

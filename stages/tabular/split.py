@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from stages.tabular.fields import Id, ReadField
 from stages.tabular.prepared import Persons, Source
+from stages.tabular.problems import readable
 from stages.tabular.schema import Schema
 
 
@@ -65,8 +66,12 @@ def split_name(test_fraction: float, split_seed: int, schema: Schema) -> str:
 
 
 def source_of(data: Path, schema: Schema, test_fraction: float, split_seed: int) -> Source:
-    """Return which table is read, and how it is split; the file is read for its hash."""
-    with data.open("rb") as file:
+    """Return which table is read, and how it is split; the file is read for its hash.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    with readable(data), data.open("rb") as file:
         fingerprint = hashlib.file_digest(file, "md5").hexdigest()
     return Source(str(data), fingerprint, split_name(test_fraction, split_seed, schema))
 

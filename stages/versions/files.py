@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.versions.git import git, history
+from stages.versions.git import git, heads_of_nothing, history
 
 # The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
 # it was before it was moved there is spelt from the repository's root, as `before/`.
@@ -74,12 +74,14 @@ def places_with(*paths: str) -> dict[Place, list[str]]:
     And which of them, other than to remove them.
 
     In full history: by default Git leaves out what it takes for the same on both sides of a merge.
-    With those that no branch has any more, since they were amended, stashed or rebased. And in
-    every folder, as the project may have been moved.
+    With those that no branch has any more, since they were amended, stashed or rebased, and those
+    that none has yet, since they were fetched by a path and their merge is not done. And in every
+    folder, as the project may have been moved.
     """
     anywhere = [f":(top,glob)**/{path}" for path in paths]
-    where = ("--all", "--reflog", "--full-history", "--topo-order", "--reverse")
-    commits = history("rev-list", *where, "--", *anywhere)
+    where = ("--all", "--reflog", "--ignore-missing", *heads_of_nothing())
+    order = ("--full-history", "--topo-order", "--reverse")
+    commits = history("rev-list", *where, *order, "--", *anywhere)
     how = ("--stdin", "--root", "-m", "-r", "--no-renames", "--diff-filter=d", "--name-only", "-z")
     told = history("diff-tree", *how, "--", *anywhere, given=commits).decode()
     here = git("rev-parse", "--show-prefix").strip()

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,18 @@ def history(*arguments: str, given: bytes = b"") -> bytes:
             f"{why[0] if why else 'it failed'}. Mend that and run again."
         )
     return done.stdout if done.returncode == 0 else b""
+
+
+def heads_of_nothing() -> list[str]:
+    """Return the ids in MERGE_HEAD, FETCH_HEAD and the like, which no reference leads to."""
+    folder = git("rev-parse", "--path-format=absolute", "--git-common-dir").strip()
+    if not folder:  # no repository of Git
+        return []
+    files = [*Path(folder).glob("*_HEAD"), *Path(folder).glob("worktrees/*/*_HEAD")]
+    # Where a branch was before is for `--reflog` to tell, as long as Git keeps that.
+    heads = (file for file in files if file.name != "ORIG_HEAD")
+    lines = (line for head in heads for line in head.read_text().splitlines())
+    return [found[0] for line in lines if (found := re.match("[0-9a-f]{40,}", line))]
 
 
 def git(*arguments: str) -> str:

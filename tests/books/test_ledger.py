@@ -17,7 +17,7 @@ import dp_accounting
 import numpy as np
 import pytest
 
-from stages.books import booking, sqlite
+from stages.books import booking, sqlite, store
 from stages.books.booking import Booking, book
 from stages.books.listing import by_people, export, listing, of_table, running_totals
 from stages.books.people import UNKNOWN, Budget, same_people
@@ -135,6 +135,19 @@ def test_a_run_that_is_struck_while_it_runs_tells_nothing(ledger):
     ledger.strike(ledger.entries()[-1].number, "taken for dead")
     with pytest.raises(UserError, match="nothing of it is written"):
         measured.settle(TEST.events)
+
+
+def test_nothing_is_struck_by_what_the_ledger_held_before_it_was_locked(ledger, monkeypatch):
+    looks = []
+
+    def look(connection):
+        looks.append(connection.in_transaction)
+        return sqlite.entries_in(connection)
+
+    ledger.reserve(TRAIN, None)
+    monkeypatch.setattr(store, "entries_in", look)
+    ledger.strike(1, "never left the building")
+    assert looks == [True]
 
 
 def test_what_others_build_on_counts_whether_it_was_struck_before_or_after(ledger):

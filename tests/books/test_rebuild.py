@@ -509,7 +509,11 @@ def test_a_helper_commit_without_a_schema_hides_nothing_and_stops_nothing(reposi
 
 
 def test_metrics_that_are_not_ours_stop_nothing(repository, monkeypatch):
-    for text in ("", "no JSON", "<<<<<<< ours", '{"ledger": [{"run": 3}]}', '{"evidence": []}'):
+    for text in (
+        *("", "no JSON", "<<<<<<< ours", "[1, 2]", "null", "0.93", '"text"', "NaN"),
+        *('{"ledger": [{"run": 3}]}', '{"ledger": {"run": 3}}', '{"ledger": null, "releases": 3}'),
+        *('{"evidence": []}', '{"evidence": 5}', '{"evidence": [1]}', '{"evidence": "tables"}'),
+    ):
         repository.write("metrics/evaluate.json", text)
         commit_all(repository, f"metrics {text!r}")
     assert set(repository.ledger(monkeypatch)) == {"first"}
@@ -814,6 +818,23 @@ def test_a_run_whose_commit_was_amended_is_known(repository, monkeypatch):
     repository.made("third")
     repository.run("git", "commit", "--quiet", "--all", "--amend", "-m", "third")
     assert set(repository.ledger(monkeypatch)) == {"first", "second", "third"}
+
+
+@pytest.mark.parametrize("head", ["FETCH_HEAD", "MERGE_HEAD"])
+def test_a_run_that_was_pulled_by_a_path_is_known_before_its_merge_is_done(
+    repository, tmp_path, monkeypatch, head
+):
+    colleague = Project(tmp_path / "colleague")
+    repository.run("git", "clone", "--quiet", ".", str(colleague.folder))
+    theirs = Repository(colleague.folder).made("theirs")
+    commit_all(theirs, "theirs")
+    commit_all(repository.made("ours"), "ours")
+    repository.run("git", "pull", "--no-rebase", str(colleague.folder), "main", expect=1)
+    for file in (repository.folder / ".git").glob("*_HEAD"):
+        if file.name != head:
+            file.unlink()
+    repository.run("git", "checkout", "--ours", "metrics", "dvc.lock")
+    assert set(repository.ledger(monkeypatch)) == {"first", "ours", "theirs"}
 
 
 def _spend_of(told):
