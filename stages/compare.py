@@ -4,8 +4,7 @@ Prints a Markdown table of the workspace and of each revision: test accuracy ± 
 the part of that which is privacy noise; the base rate, which is the accuracy of always saying the
 largest class; log loss ± for new patients; ε of all that the run publishes; and ε of all runs on
 the table by then. Runs on another table or label have a table of their own. `dvc plots diff`
-overlays the same points
-in a browser. In a notebook,
+overlays the same points in a browser. In a notebook,
 
     from stages.compare import runs
     runs("main", "more-private")

@@ -15,7 +15,7 @@ from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.evaluation.tables import classes_told
 from stages.reporting.figures import BLUE, GREY, INK, ORANGE, picture, save
-from stages.reporting.words import around, number, with_off
+from stages.reporting.words import around, number, short, with_off
 from stages.results import Result
 from stages.training.result import TrainResult
 from stages.versions.commits import commit_of
@@ -122,7 +122,7 @@ def table(tests: Mapping[str, EvaluateResult]) -> list[str]:
     rows.insert(1, tuple("-" * width for width in widths))
     padded = ([c.ljust(width) for c, width in zip(row, widths, strict=True)] for row in rows)
     lines = [f"| {' | '.join(cells)} |" for cells in padded]
-    return [*lines, *(f"\n{_short(name)}: {note}" for name, note in _notes(tests))]
+    return [*lines, *(f"\n{short(name, LONGEST_NAME)}: {note}" for name, note in _notes(tests))]
 
 
 def _notes(tests: Mapping[str, EvaluateResult]) -> Iterator[tuple[str, str]]:
@@ -138,7 +138,7 @@ def _notes(tests: Mapping[str, EvaluateResult]) -> Iterator[tuple[str, str]]:
 
 def _cells(name: str, test: EvaluateResult) -> tuple[str, ...]:
     return (
-        _short(name),
+        short(name, LONGEST_NAME),
         with_off(test, "accuracy", ".1%"),
         f"± {number(test.off('accuracy').noise, '.1%', '0')}",
         f"{test.base_rate:.1%}",
@@ -146,10 +146,6 @@ def _cells(name: str, test: EvaluateResult) -> tuple[str, ...]:
         number(test.epsilon_overall, ".4g"),
         number(test.epsilon_total, ".4g", "not told"),
     )
-
-
-def _short(name: str, most: int = LONGEST_NAME) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def by_subject(tests: Mapping[str, EvaluateResult]) -> dict[str, dict[str, EvaluateResult]]:
@@ -215,7 +211,7 @@ def draw(groups: Mapping[str, Mapping[str, EvaluateResult]], path: Path) -> None
                 axes.errorbar(*place, ends, fmt=marker, color=colour, capsize=4)
             rate = 100 * float(np.mean([test.base_rate for test in tests.values()]))
             axes.axhline(rate, color=colour, linewidth=1, linestyle="--")
-            axes.plot([], [], marker, color=colour, label=_short(subject, 60))
+            axes.plot([], [], marker, color=colour, label=short(subject, 60))
         axes.set(xlabel="ε of all that a run publishes; dashed: the base rate")
         axes.set(ylabel="right (%), ± for new patients", xlim=(0, None))
         axes.margins(y=0.15)
@@ -246,7 +242,7 @@ def _name_points(axes: Axes, tests: Mapping[str, EvaluateResult]) -> None:
     heights = apart([100 * tests[name].accuracy for name in names], gap, low, high)
     for name, height in zip(names, heights, strict=True):
         axes.annotate(
-            _short(name),
+            short(name, LONGEST_NAME),
             (tests[name].epsilon_overall or 0.0, 100 * tests[name].accuracy),
             xytext=(1.03, height),
             textcoords=axes.get_yaxis_transform(),

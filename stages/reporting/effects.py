@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from stages.model.effects import Effect, PairEffect, spelled
 from stages.reporting.figures import BLUE, GREY, ORANGE, SHADES
 from stages.reporting.run import Run
+from stages.reporting.words import short
 from stages.tabular.fields import Feature
 
 Drawing = Callable[[Run, Axes], None]
@@ -35,7 +36,7 @@ def _single(effect: Effect, run: Run, axes: Axes) -> None:
     draw(effect, shown, axes)
     if len(shown) > 1:
         axes.legend(frameon=False, fontsize=10, loc="upper left", ncols=len(shown))
-    axes.set_title(f"{_short(effect.feature.name, 22)} moves it by {effect.strength:.2f}")
+    axes.set_title(f"{short(effect.feature.name, 22)} moves it by {effect.strength:.2f}")
 
 
 def _shown_classes(mean: npt.NDArray[Any], classes: list[str]) -> Iterator[tuple[int, str, Any]]:
@@ -54,7 +55,7 @@ def _range(effect: Effect, shown: list[Any], axes: Axes) -> None:
         low, mean, high = (v[:, number] for v in (effect.low, effect.mean, effect.high))
         x = places[there]
         axes.fill_between(x, low[there], high[there], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(x, mean[there], style, color=colour, label=_short(name))
+        axes.plot(x, mean[there], style, color=colour, label=short(name))
         axes.vlines(places[~there], low[~there], high[~there], color=colour, alpha=0.2, linewidth=8)
         axes.plot(places[~there], mean[~there], marker, color=colour)
     ticks = [*range(0, sum(there), _step(sum(there))), *np.flatnonzero(~there)]
@@ -72,7 +73,7 @@ def _levels(effect: Effect, shown: list[Any], axes: Axes) -> None:
         low, mean, high = (v[places, number] for v in (effect.low, effect.mean, effect.high))
         own = rows + 0.25 * (order - (len(shown) - 1) / 2)
         axes.hlines(own, low, high, color=colour, alpha=0.2, linewidth=8 / len(shown))
-        axes.plot(mean, own, marker, color=colour, label=_short(name), markersize=8 - len(shown))
+        axes.plot(mean, own, marker, color=colour, label=short(name), markersize=8 - len(shown))
     axes.set_yticks(rows, [_tick(effect.cells[place]) for place in places])
     room = 0.12 * len(rows) * (len(shown) > 1)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5 - room))
@@ -97,8 +98,8 @@ def _pair(effect: PairEffect, run: Run, axes: Axes) -> None:
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{_short(across.name)} × {_short(upwards.name)}")
-    axes.set_xlabel(f"{_meaning(across)}\nshades: probability of “{_short(name, 20)}”")
+    axes.set_title(f"{short(across.name)} × {short(upwards.name)}")
+    axes.set_xlabel(f"{_meaning(across)}\nshades: probability of “{short(name, 20)}”")
     axes.set_ylabel(_meaning(upwards))
 
 
@@ -108,17 +109,13 @@ def _step(cells: int) -> int:
 
 
 def _tick(cell: Any) -> str:
-    return _short(spelled(cell, digits=3))
+    return short(spelled(cell, digits=3))
 
 
 def _meaning(feature: Feature) -> str:
-    return _short(feature.description or feature.name, 40)
+    return short(feature.description or feature.name, 40)
 
 
 def _probability(shown: list[Any]) -> str:
-    which = "a class" if len(shown) > 1 else f"“{_short(shown[0][1], 24)}”"
+    which = "a class" if len(shown) > 1 else f"“{short(shown[0][1], 24)}”"
     return f"probability of {which}"
-
-
-def _short(text: str, most: int = 16) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -37,6 +37,8 @@ from stages.training.result import TrainResult
 # How far ε may be from the stated one when it is computed again, as a share: rounding on other
 # machines is a millionth of that.
 TOLERANCE = 1e-3
+# How far a number may be from one that is worked out again without noise, as a share.
+ROUNDED = 1e-9
 # More mechanisms than any run of this pipeline releases.
 MOST_EVENTS = 64
 
@@ -191,8 +193,14 @@ def _differences(stated: Any, derived: Any, place: str = "") -> Iterator[str]:
         for key in sorted({*one, *other}, key=str):
             inner = f"{place}.{key}" if place else str(key)
             yield from _differences(one.get(key, _ABSENT), other.get(key, _ABSENT), inner)
-    elif type(stated) is not type(derived) or stated != derived:
+    elif type(stated) is not type(derived) or not _equal(stated, derived):
         yield place
+
+
+def _equal(stated: Any, derived: Any) -> bool:
+    """Whether two values are the same, but for how machines round."""
+    numbers = isinstance(stated, float) and isinstance(derived, float)
+    return math.isclose(stated, derived, rel_tol=ROUNDED) if numbers else stated == derived
 
 
 _ABSENT = object()  # None is a value

@@ -35,6 +35,11 @@ def around(test: EvaluateResult, figure: str, most: float) -> tuple[float, float
     return value, max(0.0, value - plus_minus), min(most, value + plus_minus)
 
 
+def short(text: str, most: int = 16) -> str:
+    """Return a text that, if it is longer than `most` characters, ends after as many, in …"""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def people(count: float | str) -> str:
     """Return an estimate of a count of people as a whole number."""
     return f"{round(max(0.0, float(count))):,}"

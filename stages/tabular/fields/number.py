@@ -207,10 +207,14 @@ class NumberFeature(Feature, _Number):
     def _write_logarithm(self, graph: Graph, share: str) -> str:
         """Write down the share on the scale of the logarithm, of the share as it is."""
         whole = self.constraints.maximum - self.constraints.minimum
-        way = graph.call("Mul", share, graph.constant(f"{self.name}: range", whole))
-        grown = graph.call("Log", graph.call("Add", graph.constant("one", 1.0), way))
-        logarithm = graph.constant(f"{self.name}: logarithm of its range", np.log1p(whole))
-        return graph.call("Div", grown, logarithm)
+        one, range_ = graph.constant("one", 1.0), graph.constant(f"{self.name}: range", whole)
+        # Both logarithms by who runs it: of a number worked out here the last bit would depend on
+        # the machine, and the file would not be the same on each.
+        way, all_the_way = (
+            graph.call("Log", graph.call("Add", one, part))
+            for part in (graph.call("Mul", share, range_), range_)
+        )
+        return graph.call("Div", way, all_the_way)
 
     def spread(self, shares: npt.NDArray[np.float64]) -> pa.Array:
         """Evenly on the scale on which the model sees the number."""
