@@ -124,19 +124,22 @@ def test_the_report_leads_to_its_pictures(bundle):
         assert f"](plots/{name})" in markdown
 
 
-def test_what_was_continued_and_whose_rows_were_read_stay_at_home(workspace):
+def test_what_was_continued_whose_rows_were_read_and_other_runs_stay_at_home(workspace):
     statement = load_statement(workspace / "plots/statement.yaml")
     run = Run.read(workspace, load(workspace / "models/classifier"), parameters_of(statement))
     here = ParentRun(commit="c" * 40, checkpoint="h" * 32, data_changed=False, table_changed=True)
     run = replace(run, train=run.train.model_copy(update={"parent": here}))
     assert run.train.record.read is not None
+    assert run.test.others
     told = for_others(run)
+    assert told.test.others == ()
     assert told.train.parent == ParentRun(data_changed=False, table_changed=True)
     for result, at_home in ((told.train, run.train), (told.test, run.test)):
         assert [record.read for record in result.ledger] == [None]
         assert "fingerprint" not in json.dumps(result.content)
         assert "fingerprint" in json.dumps(at_home.content)
-        same = {"ledger": at_home.ledger} | ({"parent": here} if result is told.train else {})
+        same: dict[str, object] = {"ledger": at_home.ledger}
+        same |= {"parent": here} if result is told.train else {"others": run.test.others}
         assert result.model_copy(update=same) == at_home
 
 

@@ -67,6 +67,24 @@ class Booking:
         read = Table.of(self.spend) if self.ledger else None
         return Record(run=self.run, spend=spend, measures=measures, read=read, trial=self.trial)
 
+    def others(self) -> tuple[Record, ...]:
+        """Return all else that was released of the same people before, as the ledger has it.
+
+        With it in the metrics, who has these knows of all others, whose own may be anywhere: in a
+        branch that was squashed, in an experiment that stayed in another clone.
+        """
+        if self.ledger is None or self.run is None:
+            return ()
+        return tuple(
+            Record(
+                run=entry.run,
+                spend=PublicSpend(**entry.spend.public()),
+                read=Table.of(entry.spend),
+                past=tuple(sorted(entry.past)),
+            )
+            for entry in self.ledger.others(self.spend, self.run)
+        )
+
     def history(self, past: Sequence[Record], epsilon: float | None = None) -> tuple[Record, ...]:
         """Return every release that what this run publishes is made from; none of a simulation.
 

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 
 from stages.books.names import name_from
 from stages.books.people import UNKNOWN
-from stages.books.records import Record, Table, looks_like_records, records_in, releases_in
+from stages.books.records import (
+    Record,
+    Table,
+    looks_like_records,
+    others_in,
+    records_in,
+    releases_in,
+)
 from stages.cache import kept_outputs, kept_text
 from stages.errors import UserError
 from stages.privacy.events import from_json
@@ -60,14 +67,17 @@ def on_record(
 ) -> Iterator[tuple[str, Found]]:
     """Yield every release on record that is not known, or struck, by its run.
 
+    At the end those of which only later runs tell; nobody can see more of them.
+
     Args:
         known: runs, and which experiments they were.
         struck: which of them nobody should have seen.
     """
     trials = dict(known)
+    elsewhere: dict[str, Found] = {}
     for told in (*_in_the_cache(), *_in_commits()):
-        own, others = _records(told)
-        made_from = {str(one.run) for one in others}
+        own, releases, others = _records(told)
+        made_from = {str(one.run) for one in releases}
         for one in own:
             # Of a tuning DVC may remember what nobody is shown, as others may be at it.
             if one.run is None or (one.trial and told.commit == RUN_CACHE):
@@ -76,13 +86,28 @@ def on_record(
             if run in known and run not in struck:
                 continue
             past = frozenset(made_from - {one.run}) if one.run in made_from else frozenset()
-            table = one.read or _by_lock(told)
-            if table is not NOWHERE:
-                table = table.model_copy(update={"data": name_from(told.folder, table.data)})
+            table = _today(one.read or _by_lock(told), told)
             yield run, Found(told.commit, spend_of(one, table), past, one.trial)
-        for one in others:
+        for one in releases:
             if one.run not in known and one.run not in {record.run for record in own}:
                 yield str(one.run), Found(told.commit, spend_of(one, NOWHERE))
+        elsewhere |= {
+            str(one.run): Found(
+                told.commit,
+                spend_of(one, _today(one.read or NOWHERE, told)),
+                frozenset(one.past or ()),
+            )
+            for one in others
+            if one.run not in known
+        }
+    yield from elsewhere.items()
+
+
+def _today(table: Table, told: "Told") -> Table:
+    """Return a table by the name that it has where the project is today."""
+    if table.data == UNKNOWN:
+        return table
+    return table.model_copy(update={"data": name_from(told.folder, table.data)})
 
 
 def _entry_of(one: Record, known: Collection[str], trials: dict[str, str | None]) -> str:
@@ -126,8 +151,8 @@ def _in_commits() -> Iterator[Told]:
         yield Told(*place, path, text or "{}")
 
 
-def _records(told: Told) -> tuple[list[Record], list[Record]]:
-    """Return what a file of metrics has on record, and what that was made from.
+def _records(told: Told) -> tuple[list[Record], list[Record], list[Record]]:
+    """Return what a file of metrics has on record, what that was made from, and all else it tells.
 
     Nothing if it is another project's.
 
@@ -136,10 +161,10 @@ def _records(told: Told) -> tuple[list[Record], list[Record]]:
     """
     try:
         metrics = json.loads(told.text)
-        return records_in(metrics), releases_in(metrics)
+        return records_in(metrics), releases_in(metrics), others_in(metrics)
     except ValidationError:
         if not looks_like_records(metrics):
-            return [], []
+            return [], [], []
         raise UserError(
             f"{told.path} of {told.commit[:12]} tells of runs in a way that this version does "
             "not know, so ε of all runs is not known. It was written by a newer version: "
@@ -147,7 +172,7 @@ def _records(told: Told) -> tuple[list[Record], list[Record]]:
         ) from None
     except ValueError:
         if not is_kept_otherwise(told.text):
-            return [], []
+            return [], [], []
         raise UserError(
             f"{told.path} of {told.commit[:12]} should be JSON, but Git keeps it encrypted or "
             "elsewhere, so ε of all runs is not known. Set that up in this clone, as by `git-crypt "

@@ -9,11 +9,22 @@ import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
 
 from stages.books.home import home
-from stages.books.people import AWAITED, SEEN, Budget, Entry, mixed, refuse_beyond, spends_about
+from stages.books.people import (
+    AWAITED,
+    SEEN,
+    Budget,
+    Entry,
+    mixed,
+    refuse_beyond,
+    same_people,
+    spends_about,
+    that_count,
+)
 from stages.books.sqlite import (
     append,
     append_past,
@@ -227,6 +238,15 @@ class Ledger:
         """
         total = total_epsilon(self._spends(spend), delta or spend.delta)
         return total if math.isfinite(total) else None
+
+    def others(self, spend: Spend, run: str) -> list[Entry]:
+        """Return what else than `run` has been released of the people of `spend`, and counts."""
+        people = same_people(self.entries(), (named(spend).data, spend.fingerprint))
+        return [
+            replace(entry, run=entry.run.removesuffix(SEEN))
+            for entry in that_count(people)
+            if entry.run != run and f"-{AWAITED}-" not in entry.run
+        ]
 
     def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""

@@ -126,7 +126,7 @@ def _refusal(why: str) -> UserError:
 
 
 def for_others(run: Run) -> Run:
-    """Leave out whose rows were read, and which commit was continued.
+    """Leave out whose rows were read, which commit was continued, and all other runs.
 
     Its id is a hash of dvc.lock, and so of the table, as is what the records tell of that.
     """
@@ -137,7 +137,7 @@ def for_others(run: Run) -> Run:
     return replace(
         run,
         train=run.train.model_copy(update={"parent": parent, "ledger": train}),
-        test=run.test.model_copy(update={"ledger": tuple(test)}),
+        test=run.test.model_copy(update={"ledger": tuple(test), "others": ()}),
     )
 
 

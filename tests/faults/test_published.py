@@ -166,6 +166,16 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.ledger.spend.events.gaussian.noise_multiplier": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.ledger.spend.epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.ledger.spend.delta": PARAMETER,
+    # All other runs, as these tell of themselves.
+    "metrics/evaluate.json: evidence.others.run": PARAMETER,
+    "metrics/evaluate.json: evidence.others.past": PARAMETER,
+    "metrics/evaluate.json: evidence.others.measures": PARAMETER,
+    "metrics/evaluate.json: evidence.others.read.*": PRIVATE,
+    "metrics/evaluate.json: evidence.others.spend.side": PARAMETER,
+    "metrics/evaluate.json: evidence.others.spend.deal": PARAMETER,
+    "metrics/evaluate.json: evidence.others.spend.events.*": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.others.spend.epsilon": ACCOUNTANTS,
+    "metrics/evaluate.json: evidence.others.spend.delta": PARAMETER,
     "plots/test_counts.csv: probability_of": PARAMETER,
     "plots/test_counts.csv: label": PARAMETER,
     # Chosen in sight of a first part of the release.
