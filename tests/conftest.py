@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from stages.model.files import SUMS, _sums
@@ -121,3 +122,27 @@ def commit_all(project, message):
 @pytest.fixture
 def project(tmp_path):
     return copy_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def default_run(tmp_path_factory, worker_id):
+    """A repository in which the default run has been made and committed, once for all tests.
+
+    It is to be read, or copied.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "default_run"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            made = copy_project(tmp_path_factory.mktemp("default") / "project")
+            commit_all(made, "clone")
+            made.run("dvc", "repro")
+            commit_all(made, "default run")
+            made.folder.rename(folder)
+    return Project(folder)
+
+
+@pytest.fixture
+def copied_run(default_run, tmp_path):
+    """A copy of it."""
+    return Project(shutil.copytree(default_run.folder, tmp_path / "copy"))

@@ -269,13 +269,3 @@ def test_notebooks_get_every_released_figure(compared, monkeypatch):
     assert frame.loc["main", "train_loss_noise"] == 2 * train.loss_noise
     assert [*frame["epsilon"]] == [3.5, 1.0]
     assert [*frame["epsilon_total"]] == [7.0, 1.0]
-
-
-@pytest.mark.parametrize("module", ["compare", "publish", "plot"])
-def test_help_helps_and_what_is_unknown_is_refused_before_anything_happens(compared, module):
-    before = {path: path.stat().st_mtime_ns for path in compared.folder.rglob("*.*")}
-    command = (sys.executable, "-B", "-m", f"stages.{module}")
-    said = compared.run(*command, "--help")
-    assert f"example:\n  python -m stages.{module}" in said
-    assert "--unheard-of" in compared.run(*command, "folder", "--unheard-of", expect=2)
-    assert {path: path.stat().st_mtime_ns for path in compared.folder.rglob("*.*")} == before

@@ -32,7 +32,7 @@ from stages.reporting.verify import hashes_of, parameters_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from stages.versions.commits import SHALLOW
-from tests.conftest import ROOT, Project, commit_all, copy_project, reseal
+from tests.conftest import ROOT, Project, commit_all, reseal
 from tests.examples import SCHEMAS
 from tests.model.test_portable import random_model
 
@@ -43,11 +43,10 @@ TABLES = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(default_run, tmp_path_factory):
     """A project in which a run has been made and a bundle of it published."""
-    project = copy_project(tmp_path_factory.mktemp("publish") / "project")
-    for stage in ("preprocess", "train", "evaluate", "plot"):
-        project.stage(stage)
+    folder = tmp_path_factory.mktemp("publish") / "project"
+    project = Project(shutil.copytree(default_run.folder, folder))
     project.run(sys.executable, "-m", "stages.publish", "bundle")
     return project
 
@@ -536,19 +535,24 @@ MIXTURES = {
 }
 
 
-@pytest.mark.parametrize("part", MIXTURES)
-def test_a_part_of_another_run_with_the_same_settings_is_refused(workspace, made, part):
-    place, told = MIXTURES[part]
-    kept = Path("kept")
-    copy = shutil.copytree if Path(place).is_dir() else shutil.copy
-    copy(place, kept)
-    project = type(made)(workspace)
+@pytest.fixture(scope="module")
+def another(made, tmp_path_factory):
+    """The files of another run with the same settings in the same repository."""
+    folder = shutil.copytree(made.folder, tmp_path_factory.mktemp("another") / "project")
     for stage in ("train", "evaluate"):
-        project.stage(stage)
+        Project(folder).stage(stage)
+    return folder
+
+
+@pytest.mark.parametrize("part", MIXTURES)
+def test_a_part_of_another_run_with_the_same_settings_is_refused(workspace, another, part):
+    place, told = MIXTURES[part]
     if Path(place).is_dir():
-        shutil.rmtree(place)
-    copy(kept, place)
-    assert told in project.stage("plot", expect=1)
+        shutil.copytree(another / place, place, dirs_exist_ok=True)
+    else:
+        shutil.copy(another / place, place)
+    shutil.copy(another / "privacy-ledger.sqlite", "privacy-ledger.sqlite")
+    assert told in Project(workspace).stage("plot", expect=1)
     refused(told)
 
 
@@ -605,7 +609,6 @@ def test_a_clone_without_a_ledger_publishes_what_it_holds(workspace):
 
 def test_runs_of_commits_count_in_the_total_that_leaves(workspace, made):
     project = type(made)(workspace)
-    commit_all(project, "this run")
     alone = total_in(publish(Path("bundle")))
     shutil.rmtree("bundle")
 

@@ -114,9 +114,8 @@ def test_plan_says_which_runs_the_budget_would_refuse_and_goes_on_without_them(p
     assert first.total < third.total < 1.05 * (first.total + alone.total)
 
 
-def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_name(project):
-    for stage in ("preprocess", "train", "evaluate"):
-        project.stage(stage)
+def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_name(copied_run):
+    project = copied_run
     first = (project.folder / "models/evaluations.txt").read_text()
     project.set(target_delta=5e-4)
     project.stage("evaluate")
@@ -146,9 +145,8 @@ def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_na
     assert names[1] != names[2] == names[3]
 
 
-def test_an_evaluation_that_is_refused_costs_nothing(project):
-    for stage in ("preprocess", "train"):
-        project.stage(stage)
+def test_an_evaluation_that_is_refused_costs_nothing(copied_run):
+    project = copied_run
     model = project.folder / "models/classifier"
     content = json.loads((model / "model.json").read_text())
     del content["privacy"]["releases"]

@@ -23,6 +23,7 @@ from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, close_dead, opened, tuning_of
 from stages.errors import UserError
 from stages.params import load_params
+from stages.pricing import prices_after
 from stages.privacy.events import BestOfMany, DiscreteLaplace, Steps
 from stages.privacy.history import Side, Spend
 from stages.tabular.prepared import Prepared, Source
@@ -316,22 +317,27 @@ def test_a_trial_on_another_table_than_was_reserved_for_is_refused(repository, l
             begin_trial(ledger, "tune-a-2", replace(TRIAL, **read))
 
 
-def test_neither_tuning_nor_a_plan_is_priced_for_a_table_that_is_not_prepared(project):
-    project.stage("preprocess")
-    tune = ["python", "-m", "stages.tune", "-S", "momentum=0.5", "--trials", "1.1"]
-    for change in ({"split_seed": 1}, {"data": "data/others.csv"}):
-        shutil.copy(ROOT / "data/sample_medical_data.csv", project.folder / "data/others.csv")
-        project.set(**change)
-        told = project.run(*tune, expect=1)
-        assert "another table, schema or split is prepared" in told
-        assert "another table" in project.run("python", "-m", "stages.ledger", "plan", expect=1)
-        # What is on record is shown all the same.
-        assert "another table" in project.run("python", "-m", "stages.ledger")
-    for nothing, why in (("data/nowhere.csv", "no such file"), ("data", "cannot be read")):
-        project.set(data=nothing)
-        told = project.run("python", "-m", "stages.ledger", "plan", expect=1)
-        assert why in told
+def test_neither_tuning_nor_a_plan_is_priced_for_a_table_that_is_not_prepared(
+    copied_run, monkeypatch
+):
+    project = copied_run
+    monkeypatch.chdir(project.folder)
+    shutil.copy(ROOT / "data/sample_medical_data.csv", "data/others.csv")
+    for change, why in (
+        ({"split_seed": 1}, "another table, schema or split is prepared"),
+        ({"data": "data/others.csv"}, "another table, schema or split is prepared"),
+        ({"data": "data/nowhere.csv"}, "no such file"),
+        ({"data": "data"}, "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=why):
+            next(prices_after([load_params(overrides=change)]))
+    project.set(data="data/nowhere.csv")
+    tune = ["stages.tune", "-S", "momentum=0.5", "--trials", "1.1"]
+    for command, status in ((tune, 1), (["stages.ledger", "plan"], 1), (["stages.ledger"], 0)):
+        told = project.run(sys.executable, "-m", *command, expect=status)
+        assert "no such file" in told
         assert "Traceback" not in told
+    assert "total" in told  # what is on record is shown all the same
 
 
 def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):

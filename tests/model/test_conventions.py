@@ -16,17 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from stages.errors import UserError
 from stages.model.classifier import Classifier, load
-from tests.conftest import ROOT, copy_project
+from tests.conftest import ROOT
 from tests.tabular.conftest import SAMPLE
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
+def classifier(default_run):
     """The model of the default run."""
-    project = copy_project(tmp_path_factory.mktemp("run") / "project")
-    for stage in ("preprocess", "train"):
-        project.stage(stage)
-    return load(project.folder / "models/classifier")
+    return load(default_run.folder / "models/classifier")
 
 
 @pytest.fixture(scope="module")

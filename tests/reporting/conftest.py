@@ -12,9 +12,9 @@ def run_all(project):
 
 
 @pytest.fixture(scope="session")
-def released(tmp_path_factory):
+def released(default_run):
     """The folder of a default run."""
-    return run_all(copy_project(tmp_path_factory.mktemp("released") / "project"))
+    return default_run.folder
 
 
 @pytest.fixture(scope="session")
