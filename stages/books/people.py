@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from stages.books.names import names_of
 from stages.errors import UserError
+from stages.privacy.events import BestOfMany
 from stages.privacy.history import Spend, budgeted_epsilon, largest_epsilon, units_of
 
 # In place of a path, where nobody can tell any more which table a run read.
@@ -50,6 +51,12 @@ class Entry:
     revision: str | None
     experiment: str | None
     past: frozenset[str] = frozenset()
+
+    @property
+    def is_open_tuning(self) -> bool:
+        """Whether it is a tuning that has not ended, whose trials may count one by one yet."""
+        is_tuning = isinstance(self.spend.events[0], BestOfMany)
+        return is_tuning and not self.settled and self.struck is None
 
     @property
     def has_begun(self) -> bool:

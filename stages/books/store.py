@@ -239,13 +239,18 @@ class Ledger:
         total = total_epsilon(self._spends(spend), delta or spend.delta)
         return total if math.isfinite(total) else None
 
-    def others(self, spend: Spend, run: str) -> list[Entry]:
-        """Return what else than `run` has been released of the people of `spend`, and counts."""
+    def others(self, spend: Spend, runs: Collection[str]) -> list[Entry]:
+        """Return what else than `runs` has been released of the people of `spend`, and counts.
+
+        But for what is still to come: a part that is awaited, a tuning that goes on.
+        """
         people = same_people(self.entries(), (named(spend).data, spend.fingerprint))
         return [
             replace(entry, run=entry.run.removesuffix(SEEN))
             for entry in that_count(people)
-            if entry.run != run and f"-{AWAITED}-" not in entry.run
+            if entry.run not in runs
+            and f"-{AWAITED}-" not in entry.run
+            and not entry.is_open_tuning
         ]
 
     def used(self, spend: Spend, budget: Budget) -> float:

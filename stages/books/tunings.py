@@ -115,7 +115,7 @@ def close_dead(ledger: Ledger) -> Iterator[str]:
 
     Of one that left no note, what was reserved counts.
     """
-    runs = [entry.run for entry in ledger.entries() if _is_open(entry)]
+    runs = [entry.run for entry in ledger.entries() if entry.is_open_tuning]
     for tuning in dict.fromkeys(tuning_of(run) for run in runs):
         life = _life_of(ledger, tuning)
         try:
@@ -148,11 +148,6 @@ def _remove(life: FileLock) -> None:
     Path(life.lock_file).unlink(missing_ok=True)
 
 
-def _is_open(entry: Entry) -> bool:
-    is_tuning = isinstance(entry.spend.events[0], BestOfMany)
-    return is_tuning and not entry.settled and entry.struck is None
-
-
 def _asked(reserved: Spend) -> tuple[object, ...]:
     """What a trial has to do, and of which people."""
     (event,) = reserved.events
@@ -166,7 +161,7 @@ def _read(spend: Spend) -> tuple[str, str, str]:
 
 def _reserved(connection: sqlite3.Connection, run: str) -> Entry | None:
     entries = entries_in(connection)
-    return next((entry for entry in entries if entry.run == run and _is_open(entry)), None)
+    return next((entry for entry in entries if entry.run == run and entry.is_open_tuning), None)
 
 
 def _take_notes(connection: sqlite3.Connection, tuning: str) -> dict[str, Spend]:

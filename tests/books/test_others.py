@@ -10,14 +10,16 @@ from stages.books.people import SEEN, Budget
 from stages.books.rebuild import open_ledger, strike
 from stages.books.sqlite import append, append_reservation
 from stages.books.store import Ledger
+from stages.books.tunings import begin_trial, opened
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Steps
-from stages.privacy.history import Spend
+from stages.privacy.history import Side, Spend
 from tests.conftest import Project, commit_all
 
 STEPS = Steps(6.0, 1.0, 20)
 TRAIN = Spend("patients.csv", "one", "0.2 by seed 0", "train", (STEPS,), 3.1, 1e-5)
 RENAMED = replace(TRAIN, data="renamed.csv", fingerprint="two")
+BEST = replace(TRAIN, events=(BestOfMany((STEPS,), mean=5.0, shape=1.0),))
 OTHER_PEOPLE = replace(TRAIN, data="others.csv", fingerprint="three")
 
 
@@ -70,8 +72,8 @@ def test_who_has_the_last_metrics_alone_knows_of_all_runs_on_these_people(
     clone.run_on(OTHER_PEOPLE)
     clone.run_on(replace(TRAIN, split="0.2 by seed 1", side="test"))
     ledger = Ledger(clone.folder / "privacy-ledger.sqlite")
-    best = BestOfMany((STEPS,), mean=5.0, shape=1.0)
-    ledger.reserve(replace(TRAIN, events=(best,)), None)  # and was never settled
+    ledger.settle(ledger.reserve(BEST, None), BEST.events)
+    ledger.reserve(TRAIN, None)  # and whether it ended, nobody knows
     clone.run_on(TRAIN)
     elsewhere = made(tmp_path / "elsewhere")
     (elsewhere.folder / "metrics").mkdir()
@@ -116,6 +118,20 @@ def test_what_does_not_count_is_not_told(clone):
     struck = ledger.entries()[1]
     ledger.strike(struck.number, "never left the building")
     assert {one.run for one in last.others()} == told - {struck.run}
+
+
+def test_of_a_tuning_that_goes_on_nothing_is_told_as_its_trials_may_count_one_by_one(clone):
+    ledger = Ledger()
+    sides: dict[Side, Spend] = {"train": BEST, "test": replace(BEST, side="test")}
+    with opened(ledger, "tune-a", sides, None) as close:
+        trial = Booking(BEST, None, ledger, "tune-a-train", trial="tune-a-1")
+        begin_trial(ledger, "tune-a-1", TRAIN)
+        beside = Booking(TRAIN, None, ledger, ledger.reserve(TRAIN, None))
+        assert beside.others() == ()
+        assert [one.run for one in trial.others()] == [beside.run]
+        close()
+    assert {one.run for one in beside.others()} == {"tune-a-train", "tune-a-test"}
+    assert [one.run for one in trial.others()] == [beside.run]
 
 
 def test_a_struck_run_that_was_seen_again_is_told_once_and_as_itself(clone):
