@@ -2,11 +2,12 @@
 
 Reads metrics/*.json, the tables that training and evaluation left in plots/*.csv, and the model
 with its schema; writes pictures, report and statement into plots/. It reads no private row, and
-spends nothing.
+spends nothing. And it lets metrics/runs.json take along what the ledger knows.
 """
 
 from pathlib import Path
 
+from stages.books.runs import write_runs
 from stages.commands import run_stage
 from stages.files import write_text
 from stages.model.files import CLASSIFIER
@@ -30,6 +31,7 @@ def main() -> None:
     statement = make_statement(run)
     write_text(PLOTS / FILE_NAME, to_yaml(statement))
     write_report(run, statement, PLOTS, PLOTS)
+    write_runs()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from stages.books.on_record import RUNS
 from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
@@ -123,22 +124,19 @@ def test_the_report_leads_to_its_pictures(bundle):
         assert f"](plots/{name})" in markdown
 
 
-def test_what_was_continued_whose_rows_were_read_and_other_runs_stay_at_home(workspace):
+def test_what_was_continued_and_whose_rows_were_read_stay_at_home(workspace):
     statement = load_statement(workspace / "plots/statement.yaml")
     run = Run.read(workspace, load(workspace / "models/classifier"), parameters_of(statement))
     here = ParentRun(commit="c" * 40, checkpoint="h" * 32, data_changed=False, table_changed=True)
     run = replace(run, train=run.train.model_copy(update={"parent": here}))
     assert run.train.record.read is not None
-    assert run.test.others
     told = for_others(run)
-    assert told.test.others == ()
     assert told.train.parent == ParentRun(data_changed=False, table_changed=True)
     for result, at_home in ((told.train, run.train), (told.test, run.test)):
         assert [record.read for record in result.ledger] == [None]
         assert "fingerprint" not in json.dumps(result.content)
         assert "fingerprint" in json.dumps(at_home.content)
-        same: dict[str, object] = {"ledger": at_home.ledger}
-        same |= {"parent": here} if result is told.train else {"others": run.test.others}
+        same = {"ledger": at_home.ledger} | ({"parent": here} if result is told.train else {})
         assert result.model_copy(update=same) == at_home
 
 
@@ -647,11 +645,11 @@ def test_the_bundle_tells_the_total_at_the_time_that_it_leaves(workspace):
     assert total_in(verify(Path("bundle"))) == told
 
 
-def test_a_bundle_tells_no_less_of_all_runs_than_its_run_does(workspace):
-    # Where it was made there were others, which this clone does not have.
-    change_result(EvaluateResult, Path(), lambda test: test.update(epsilon_total=9.0))
-    Project(workspace).stage("plot")
-    assert total_in(publish(Path("bundle"))) == 9.0
+def test_runs_that_only_the_ledger_of_another_clone_had_count_in_the_total_that_leaves(workspace):
+    alone = total_in(publish(Path("bundle")))
+    shutil.rmtree("bundle")
+    change_json(Path(RUNS), lambda told: told["runs"].append(told["runs"][0] | {"run": "theirs"}))
+    assert total_in(publish(Path("bundle"))) > alone
 
 
 def total_in(statement):

@@ -67,31 +67,6 @@ class Booking:
         read = Table.of(self.spend) if self.ledger else None
         return Record(run=self.run, spend=spend, measures=measures, read=read, trial=self.trial)
 
-    def others(self) -> tuple[Record, ...]:
-        """Return all else that was released of the same people before, as the ledger has it.
-
-        With it in the metrics, who has these knows of all others, whose own may be anywhere: in a
-        branch that was squashed, in an experiment that stayed in another clone.
-        """
-        if self.ledger is None:
-            return ()
-        return tuple(
-            Record(
-                run=entry.run,
-                spend=PublicSpend(**entry.spend.public()),
-                read=Table.of(entry.spend),
-                past=tuple(sorted(entry.past)),
-            )
-            for entry in self.ledger.others(self.spend, self._own)
-        )
-
-    @property
-    def _own(self) -> list[str]:
-        """The entries that it is: both of a tuning, as the best of many is known by its tests."""
-        if self.is_trial:
-            return [run_of(tuning_of(str(self.run)), side) for side in SIDES]
-        return [str(self.run)]
-
     def history(self, past: Sequence[Record], epsilon: float | None = None) -> tuple[Record, ...]:
         """Return every release that what this run publishes is made from; none of a simulation.
 
@@ -107,8 +82,9 @@ class Booking:
         known = {entry.run: entry for entry in self.ledger.entries()}
         spend = self.spend if epsilon is None else replace(self.spend, epsilon=epsilon)
         own = {self.run: spend.public()}
-        if self.is_trial:
-            own = {run: known[run].spend.public() for run in self._own}
+        if self.is_trial:  # the best of many is known by its test figures
+            runs = [run_of(tuning_of(str(self.run)), side) for side in SIDES]
+            own = {run: known[run].spend.public() for run in runs}
         releases = {record.run: record.spend.model_dump() for record in past} | own
         deals: dict[object, int] = {}
         records = []

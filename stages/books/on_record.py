@@ -1,20 +1,23 @@
 """What commits, experiments, the workspace and DVC's cache tell of runs, and of whose rows."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+import operator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from stages.books.names import name_from
-from stages.books.people import UNKNOWN
+from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import (
+    Known,
     Record,
     Table,
+    known_in,
     looks_like_records,
-    others_in,
     records_in,
     releases_in,
 )
@@ -39,6 +42,9 @@ from stages.versions.locks import locked, parameters_in
 # What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
 
+# What tells of all runs that a ledger had when it was written: the ledger, as commits carry it.
+RUNS = "metrics/runs.json"
+
 # In place of a commit, where only DVC's cache tells of a run.
 RUN_CACHE = "run-cache"
 
@@ -54,12 +60,16 @@ class Found(NamedTuple):
         spend: what was released.
         past: ids of the runs that it is told to be made from.
         trial: which trial of a tuning it is, if it is one, by the name of its experiment.
+        known: whether another ledger tells of it, and not its own metrics or what was made of it.
+        struck: why it did not count there, or None if it did.
     """
 
     commit: str
     spend: Spend
     past: frozenset[str] = frozenset()
     trial: str | None = None
+    known: bool = False
+    struck: str | None = None
 
 
 def on_record(
@@ -67,20 +77,22 @@ def on_record(
 ) -> Iterator[tuple[str, Found]]:
     """Yield every release on record that is not known, or struck, by its run.
 
-    At the end those of which only later runs tell; nobody can see more of them.
+    At the end those that another ledger knew of, of which there may be no more to see.
 
     Args:
         known: runs, and which experiments they were.
         struck: which of them nobody should have seen.
     """
     trials = dict(known)
-    elsewhere: dict[str, Found] = {}
+    # What counted, what was struck later, and what was seen after that.
+    elsewhere: tuple[dict[str, Found], ...] = ({}, {}, {})
     for told in (*_in_the_cache(), *_in_commits()):
-        own, releases, others = _records(told)
+        own, releases, runs = _records(told)
+        if told.commit == RUN_CACHE and any(one.trial for one in own):
+            continue  # of a tuning DVC may remember what nobody is shown, as others may be at it
         made_from = {str(one.run) for one in releases}
         for one in own:
-            # Of a tuning DVC may remember what nobody is shown, as others may be at it.
-            if one.run is None or (one.trial and told.commit == RUN_CACHE):
+            if one.run is None:
                 continue
             run = _entry_of(one, known, trials)
             if run in known and run not in struck:
@@ -90,17 +102,26 @@ def on_record(
             yield run, Found(told.commit, spend_of(one, table), past, one.trial)
         for one in releases:
             if one.run not in known and one.run not in {record.run for record in own}:
-                yield str(one.run), Found(told.commit, spend_of(one, NOWHERE))
-        elsewhere |= {
-            str(one.run): Found(
-                told.commit,
-                spend_of(one, _today(one.read or NOWHERE, told)),
-                frozenset(one.past or ()),
-            )
-            for one in others
-            if one.run not in known
-        }
-    yield from elsewhere.items()
+                table = _today(_of_deal(one.spend.deal, own, releases), told)
+                yield str(one.run), Found(told.commit, spend_of(one, table))
+        for each in runs:
+            run = str(each.run).removesuffix(SEEN)
+            if run not in known and run not in struck:
+                found = _found(each, told)
+                elsewhere[2 if run != each.run else found.struck is not None][run] = found
+    yield from functools.reduce(operator.or_, elsewhere).items()
+
+
+def _of_deal(deal: int, own: Sequence[Record], releases: Sequence[Record]) -> Table:
+    """Return the table of a deal that a run's own release read as well, or NOWHERE."""
+    deals = {one.run: one.spend.deal for one in releases}
+    return next((one.read for one in own if one.read and deals.get(one.run) == deal), NOWHERE)
+
+
+def _found(known: Known, told: "Told") -> Found:
+    """Return a run as another ledger knew it."""
+    spend = spend_of(known, _today(known.read or NOWHERE, told))
+    return Found(told.commit, spend, frozenset(known.past), known=True, struck=known.struck)
 
 
 def _today(table: Table, told: "Told") -> Table:
@@ -140,8 +161,10 @@ class Told(NamedTuple):
 
 
 def _in_commits() -> Iterator[Told]:
-    changed = places_with(*METRICS)
-    files = [(place, path) for place in (*changed, Place(WORKSPACE)) for path in METRICS]
+    changed = places_with(*METRICS, RUNS)
+    places = {place: [*METRICS, *({RUNS} & {*paths})] for place, paths in changed.items()}
+    places[Place(WORKSPACE)] = [*METRICS, RUNS]
+    files = [(place, path) for place, paths in places.items() for path in paths]
     for (place, path), text in zip(files, files_at(files), strict=True):
         if text is None and path in changed.get(place, []):
             raise UserError(
@@ -151,8 +174,8 @@ def _in_commits() -> Iterator[Told]:
         yield Told(*place, path, text or "{}")
 
 
-def _records(told: Told) -> tuple[list[Record], list[Record], list[Record]]:
-    """Return what a file of metrics has on record, what that was made from, and all else it tells.
+def _records(told: Told) -> tuple[list[Record], list[Record], list[Known]]:
+    """Return what a file of metrics has on record, what that was made from, and what else is known.
 
     Nothing if it is another project's.
 
@@ -161,7 +184,7 @@ def _records(told: Told) -> tuple[list[Record], list[Record], list[Record]]:
     """
     try:
         metrics = json.loads(told.text)
-        return records_in(metrics), releases_in(metrics), others_in(metrics)
+        return records_in(metrics), releases_in(metrics), known_in(metrics)
     except ValidationError:
         if not looks_like_records(metrics):
             return [], [], []

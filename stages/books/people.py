@@ -101,16 +101,11 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
         runs |= {run for entry in known for run in (entry.run, *entry.past)}
 
 
-def that_count(entries: Sequence[Entry]) -> list[Entry]:
-    """Return all entries but the struck ones on which nothing that counts builds."""
+def counting(entries: Sequence[Entry]) -> list[Spend]:
+    """Return the spends that count: all but the struck ones on which nothing that counts builds."""
     built_on = {run for entry in entries if entry.struck is None for run in entry.past}
     built_on -= {entry.run.removesuffix(SEEN) for entry in entries if entry.run.endswith(SEEN)}
-    return [entry for entry in entries if entry.struck is None or entry.run in built_on]
-
-
-def counting(entries: Sequence[Entry]) -> list[Spend]:
-    """Return the spends of those that count."""
-    return [entry.spend for entry in that_count(entries)]
+    return [entry.spend for entry in entries if entry.struck is None or entry.run in built_on]
 
 
 def spends_about(entries: Sequence[Entry], spend: Spend, past: Collection[str] = ()) -> list[Spend]:

@@ -72,7 +72,8 @@ def rebuild(ledger: Ledger) -> int:
     """Enter every run that is on record and missing; return how many.
 
     A run is on record where its metrics are, and in those of whatever was made from it. What only
-    the latter tell of is asked last, and counts as about rows that no other run has read.
+    the latter tell of is asked last, and counts as about rows that no other run has read. And what
+    another ledger knew is known here, be it that it was struck.
     """
     is_old, entries = ledger.is_old, ledger.entries()
     known = {} if is_old else {entry.run: entry.experiment for entry in entries}
@@ -80,8 +81,11 @@ def rebuild(ledger: Ledger) -> int:
     missing: dict[str, Found] = {}
     for run, found in on_record(known, struck):
         had = missing.get(run)
-        if had is None or (had.spend.split == UNKNOWN and found.spend.split != UNKNOWN):
+        if had is None:
             missing[run] = found
+        elif (found.known or had.spend.split == UNKNOWN) and found.spend.split != UNKNOWN:
+            # Another ledger may know more names of its table; but what can be seen counts.
+            missing[run] = had._replace(spend=found.spend, past=had.past | found.past)
     added = sum(
         ledger.enter_past(
             found.spend,
@@ -89,6 +93,7 @@ def rebuild(ledger: Ledger) -> int:
             found.commit,
             found.past,
             found.trial,
+            found.struck,
         )
         for run, found in missing.items()
     )

@@ -70,7 +70,6 @@ class Record(BaseModel):
         measures: of a release of test figures: id of the run that trained the model.
         read: whose rows it read; None in bundles, of simulations, and in files of earlier versions.
         trial: which trial of a tuning it was; None elsewhere, and in bundles.
-        past: ids of the runs that it builds on, where a later run tells of it; None elsewhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,18 +79,29 @@ class Record(BaseModel):
     measures: str | None = None
     read: Table | None = None
     trial: str | None = None
-    past: tuple[str, ...] | None = None
 
     @model_serializer(mode="wrap")
     def _told(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         told: dict[str, Any] = write(self)
-        absent = {key for key in ("read", "trial", "past") if told[key] is None}
+        absent = {key for key in ("read", "trial") if told[key] is None}
         return {key: told[key] for key in told if key not in absent}
 
     @property
     def for_others(self) -> "Record":
         """The same without what is for the private repository alone."""
         return self.model_copy(update={"read": None, "trial": None})
+
+
+class Known(Record):
+    """A run as a ledger had it.
+
+    Attributes:
+        past: ids of the runs that it builds on.
+        struck: why it does not count, or None if it does.
+    """
+
+    past: tuple[str, ...]
+    struck: str | None
 
 
 def records_in(metrics: Any) -> list[Record]:
@@ -104,14 +114,14 @@ def releases_in(metrics: Any) -> list[Record]:
     return [Record.model_validate(record) for record in _told(metrics, "releases")]
 
 
-def others_in(metrics: Any) -> list[Record]:
-    """Return what a metrics file tells of all other runs on the same people, which were before."""
-    return [Record.model_validate(record) for record in _told(metrics, "others")]
+def known_in(metrics: Any) -> list[Known]:
+    """Return what a file tells of all runs that a ledger had; nothing if it is of one run."""
+    return [Known.model_validate(record) for record in _told(metrics, "runs")]
 
 
 def looks_like_records(metrics: Any) -> bool:
     """Whether a metrics file tells of runs, if in a way that is not known here."""
-    told = [one for key in ("ledger", "releases", "others") for one in _told(metrics, key)]
+    told = [one for key in ("ledger", "releases", "runs") for one in _told(metrics, key)]
     return any(isinstance(one, Mapping) and {"run", "spend"} <= {*one} for one in told)
 
 

@@ -9,22 +9,11 @@ import math
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
 
 from stages.books.home import home
-from stages.books.people import (
-    AWAITED,
-    SEEN,
-    Budget,
-    Entry,
-    mixed,
-    refuse_beyond,
-    same_people,
-    spends_about,
-    that_count,
-)
+from stages.books.people import AWAITED, SEEN, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.books.sqlite import (
     append,
     append_past,
@@ -120,8 +109,9 @@ class Ledger:
         revision: str,
         past: Collection[str] = (),
         experiment: str | None = None,
+        struck: str | None = None,
     ) -> bool:
-        """Enter a spend that happened long ago; return whether it was missing.
+        """Enter a spend that happened long ago, be it `struck`; return whether it was missing.
 
         If it was not, what it builds on may have been.
         """
@@ -131,6 +121,8 @@ class Ledger:
                 return False
             append_reservation(connection, spend, run, revision, experiment, past)
             append_settlement(connection, run, spend.events)
+            if struck is not None:
+                append(connection, kind="strike", run=run, reason=struck)
         return True
 
     @property
@@ -238,20 +230,6 @@ class Ledger:
         """
         total = total_epsilon(self._spends(spend), delta or spend.delta)
         return total if math.isfinite(total) else None
-
-    def others(self, spend: Spend, runs: Collection[str]) -> list[Entry]:
-        """Return what else than `runs` has been released of the people of `spend`, and counts.
-
-        But for what is still to come: a part that is awaited, a tuning that goes on.
-        """
-        people = same_people(self.entries(), (named(spend).data, spend.fingerprint))
-        return [
-            replace(entry, run=entry.run.removesuffix(SEEN))
-            for entry in that_count(people)
-            if entry.run not in runs
-            and f"-{AWAITED}-" not in entry.run
-            and not entry.is_open_tuning
-        ]
 
     def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""

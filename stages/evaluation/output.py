@@ -128,7 +128,6 @@ def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
     told = {
         "ledger": (own,),
         "epsilon_total": booking.total(delta),
-        "others": booking.others(),
         "releases": releases,
     }
     if booking.ledger is None or training["epsilon"] is None:

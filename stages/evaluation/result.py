@@ -39,8 +39,6 @@ class EvaluateResult(Result):
         no_guarantee: why ε covers nothing, or None if it does.
         releases: everything that model and figures were made from; () in old files.
         ledger: the release of test figures as the ledger knows it; empty if they are exact.
-        others: all else that was released of the same people by then, for who has it nowhere else;
-            empty in bundles.
     """
 
     path: ClassVar = Path("metrics/evaluate.json")
@@ -59,7 +57,6 @@ class EvaluateResult(Result):
     no_guarantee: str | None = None
     releases: tuple[Record, ...] = ()
     ledger: tuple[Record, ...] = ()
-    others: tuple[Record, ...] = ()
 
     @property
     def accuracy(self) -> float:

@@ -45,10 +45,7 @@ def publish(folder: Path) -> Statement:
             f"plots/{FILE_NAME} tells of another run than metrics/ and models/ hold. Draw it anew, "
             "which costs no ε, with: dvc repro --force --single-item plot"
         )
-    # Since the run ended others may have been made, or brought in from the commits of a clone. And
-    # where it was made there may have been others that this clone does not have.
-    if total is not None:
-        total = max(total, run.test.epsilon_total or 0.0)
+    # Since the run ended others may have been made, or brought in from the commits of a clone.
     test = run.test.model_copy(update={"epsilon_total": total})
     run = for_others(replace(run, test=test))
     with whole_folder(folder) as scratch:
@@ -126,7 +123,7 @@ def _refusal(why: str) -> UserError:
 
 
 def for_others(run: Run) -> Run:
-    """Leave out whose rows were read, which commit was continued, and all other runs.
+    """Leave out whose rows were read, and which commit was continued.
 
     Its id is a hash of dvc.lock, and so of the table, as is what the records tell of that.
     """
@@ -137,7 +134,7 @@ def for_others(run: Run) -> Run:
     return replace(
         run,
         train=run.train.model_copy(update={"parent": parent, "ledger": train}),
-        test=run.test.model_copy(update={"ledger": tuple(test), "others": ()}),
+        test=run.test.model_copy(update={"ledger": tuple(test)}),
     )
 
 

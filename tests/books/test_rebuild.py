@@ -163,7 +163,8 @@ def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
 
 def test_a_trial_that_dvc_alone_remembers_is_nobodys_to_count(repository, monkeypatch):
     # As where somebody tunes beside, with whom a cache is shared.
-    repository.made("tune-a-train", trial="tune-a-1")
+    other_side = {"run": "tune-a-test", "spend": SPEND | {"side": "test"}}
+    repository.made("tune-a-train", trial="tune-a-1", releases=[other_side])
     repository.remember()
     repository.run("git", "restore", "dvc.lock", "metrics")
     assert set(repository.ledger(monkeypatch)) == {"first"}
@@ -441,9 +442,10 @@ def test_where_more_than_one_trial_of_a_tuning_is_left_each_counts(repository, m
 def test_what_a_model_was_made_from_is_entered_where_its_own_commit_is_missing(
     repository, monkeypatch
 ):
-    earlier = [{"run": run, "spend": SPEND | {"deal": 1}} for run in ("tune-a-train", "second")]
+    deals = {"tune-a-train": 1, "second": 2}
+    earlier = [{"run": run, "spend": SPEND | {"deal": deals[run]}} for run in deals]
     repository.made("second", releases=earlier)
-    commit_all(repository, "a run that continues what another clone tuned")
+    commit_all(repository, "a run that continues what another clone tuned on another table")
     spends = repository.ledger(monkeypatch)
     assert set(spends) == {"first", "tune-a-train", "second"}
     assert_nobody_knows_whose(spends["tune-a-train"], spends["first"])

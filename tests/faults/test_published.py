@@ -166,16 +166,17 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.ledger.spend.events.gaussian.noise_multiplier": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.ledger.spend.epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.ledger.spend.delta": PARAMETER,
-    # All other runs, as these tell of themselves.
-    "metrics/evaluate.json: evidence.others.run": PARAMETER,
-    "metrics/evaluate.json: evidence.others.past": PARAMETER,
-    "metrics/evaluate.json: evidence.others.measures": PARAMETER,
-    "metrics/evaluate.json: evidence.others.read.*": PRIVATE,
-    "metrics/evaluate.json: evidence.others.spend.side": PARAMETER,
-    "metrics/evaluate.json: evidence.others.spend.deal": PARAMETER,
-    "metrics/evaluate.json: evidence.others.spend.events.*": ACCOUNTANTS,
-    "metrics/evaluate.json: evidence.others.spend.epsilon": ACCOUNTANTS,
-    "metrics/evaluate.json: evidence.others.spend.delta": PARAMETER,
+    # All runs, as they tell of themselves.
+    "metrics/runs.json: runs.run": PARAMETER,
+    "metrics/runs.json: runs.past": PARAMETER,
+    "metrics/runs.json: runs.struck": SAID,
+    "metrics/runs.json: runs.measures": PARAMETER,
+    "metrics/runs.json: runs.read.*": PRIVATE,
+    "metrics/runs.json: runs.spend.side": PARAMETER,
+    "metrics/runs.json: runs.spend.deal": PARAMETER,
+    "metrics/runs.json: runs.spend.events.*": ACCOUNTANTS,
+    "metrics/runs.json: runs.spend.epsilon": ACCOUNTANTS,
+    "metrics/runs.json: runs.spend.delta": PARAMETER,
     "plots/test_counts.csv: probability_of": PARAMETER,
     "plots/test_counts.csv: label": PARAMETER,
     # Chosen in sight of a first part of the release.
@@ -207,6 +208,7 @@ REGISTRY = {
     "dvc.lock: *.deps.data/*.csv.*": PRIVATE,
     "dvc.lock: *.deps.data/prepared.*": PRIVATE,
     "dvc.lock: *.outs.data/prepared.*": PRIVATE,
+    "dvc.lock: *.outs.metrics/runs.json.*": PRIVATE,
     # Those of released files tell what the files tell.
     # How often the model was evaluated.
     "dvc.lock: *.outs.models/evaluations.txt.*": PARAMETER,

@@ -1,0 +1,245 @@
+"""metrics/runs.json takes the ledger along, so that who has a commit knows of all runs before."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stages.books.booking import Booking
+from stages.books.on_record import RUNS
+from stages.books.people import SEEN, Budget
+from stages.books.rebuild import open_ledger, strike
+from stages.books.records import PublicSpend, Record
+from stages.books.runs import write_runs
+from stages.books.sqlite import append, append_reservation
+from stages.books.store import Ledger
+from stages.books.tunings import begin_trial, opened
+from stages.errors import UserError
+from stages.privacy.events import BestOfMany, Steps
+from stages.privacy.history import Side, Spend
+from tests.conftest import Project, commit_all
+
+STEPS = Steps(6.0, 1.0, 20)
+TRAIN = Spend("patients.csv", "one", "0.2 by seed 0", "train", (STEPS,), 3.1, 1e-5)
+TEST = replace(TRAIN, side="test")
+RENAMED = replace(TRAIN, data="renamed.csv", fingerprint="two")
+BEST = replace(TRAIN, events=(BestOfMany((STEPS,), mean=5.0, shape=1.0),))
+OTHER_PEOPLE = replace(TRAIN, data="others.csv", fingerprint="three")
+BUDGET = Budget(100.0, 1e-5)
+
+
+class Clone(Project):
+    """A repository in which runs leave only what the ledger reads of them."""
+
+    def run_on(self, spend, past=()):
+        """Make a run: enter it, and write its metrics as the stages do."""
+        ledger = open_ledger()
+        booking = Booking(spend, None, ledger, ledger.reserve(spend, None, past=past))
+        ledger.settle(str(booking.run), spend.events)
+        self.write({"ledger": (booking.record(),)})
+        write_runs()
+        return booking.run
+
+    def write(self, told):
+        evidence = {key: [one.model_dump(mode="json") for one in told[key]] for key in told}
+        path = self.folder / "metrics/train.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"evidence": [evidence]}))
+
+    def forget(self, *branches):
+        """Lose the ledger, and branches as if they had never been."""
+        (self.folder / "privacy-ledger.sqlite").unlink()
+        for name in branches:
+            self.run("git", "branch", "--delete", "--force", name)
+        self.run("git", "reflog", "expire", "--expire=now", "--all")
+        self.run("git", "gc", "--quiet", "--prune=now")
+
+
+def made(folder):
+    clone = Clone(folder)
+    folder.mkdir()
+    clone.run("git", "init", "--quiet", "--initial-branch=main")
+    (folder / ".gitignore").write_text("privacy-ledger.sqlite*\n")
+    commit_all(clone, "begin")
+    return clone
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    clone = made(tmp_path / "clone")
+    monkeypatch.chdir(clone.folder)
+    return clone
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    return made(tmp_path / "elsewhere")
+
+
+def told():
+    return {one["run"]: one["struck"] for one in json.loads(Path(RUNS).read_text())["runs"]}
+
+
+def state(ledger):
+    return {entry.run: (entry.spend, entry.struck, entry.past) for entry in ledger.entries()}
+
+
+def test_who_has_the_last_commit_alone_knows_of_all_runs(clone, elsewhere, monkeypatch):
+    first = clone.run_on(TRAIN)
+    clone.run_on(RENAMED, past=[first])
+    clone.run_on(OTHER_PEOPLE)
+    clone.run_on(replace(TEST, split="0.2 by seed 1"))
+    ledger = Ledger()
+    ledger.settle(ledger.reserve(BEST, None), BEST.events)
+    ledger.reserve(TRAIN, None)  # and whether it ended, nobody knows
+    struck = ledger.reserve(TRAIN, None)
+    ledger.strike(ledger.entries()[-1].number, "never left the building")
+    clone.run_on(TRAIN)
+    shutil.copytree("metrics", elsewhere.folder / "metrics")
+    here = state(ledger)
+    monkeypatch.chdir(elsewhere.folder)
+    known = open_ledger()
+    assert state(known) == here
+    assert here[struck][1] == "never left the building"
+    for spend in (TRAIN, RENAMED, OTHER_PEOPLE):
+        assert known.total(spend) == pytest.approx(ledger.total(spend))
+        assert known.used(spend, BUDGET) == pytest.approx(ledger.used(spend, BUDGET))
+    assert state(open_ledger()) == here
+
+
+def test_a_run_whose_commit_was_squashed_is_known(clone):
+    runs = {clone.run_on(TRAIN)}
+    commit_all(clone, "first")
+    clone.run("git", "switch", "--quiet", "--create", "experiments")
+    for number in range(2):
+        runs.add(clone.run_on(TRAIN))
+        commit_all(clone, f"experiment {number}")
+    # And then somebody goes back to the first, whose metrics come from DVC's cache.
+    clone.run("git", "checkout", "main", "--", "metrics/train.json")
+    write_runs()
+    commit_all(clone, "the first was best")
+    clone.run("git", "switch", "--quiet", "main")
+    clone.run("git", "merge", "--quiet", "--squash", "experiments")
+    commit_all(clone, "experiments, squashed")
+    clone.forget("experiments")
+    assert {entry.run for entry in open_ledger().entries()} == runs
+
+
+def test_what_is_to_come_is_not_told(clone):
+    ledger = Ledger()
+    run = ledger.reserve(TRAIN, BUDGET, then=TEST)
+    write_runs()
+    assert set(told()) == {run}
+    # Of a tuning that dies, trials count one by one.
+    sides: dict[Side, Spend] = {"train": BEST, "test": replace(BEST, side="test")}
+    with opened(ledger, "tune-a", sides, None) as close:
+        begin_trial(ledger, "tune-a-1", TRAIN)
+        write_runs()
+        assert set(told()) == {run}
+        close()
+    write_runs()
+    assert set(told()) == {run, "tune-a-train", "tune-a-test"}
+
+
+def test_a_struck_run_that_was_seen_again_counts_once_elsewhere_too(clone, elsewhere, monkeypatch):
+    ledger = Ledger()
+    run = ledger.reserve(TRAIN, None)
+    with ledger.writing() as connection:
+        append(connection, kind="strike", run=run, reason="never left the building")
+        append_reservation(connection, TRAIN, f"{run}{SEEN}", None, None)
+    write_runs()
+    shutil.copytree("metrics", elsewhere.folder / "metrics")
+    monkeypatch.chdir(elsewhere.folder)
+    assert open_ledger().total(TRAIN) == pytest.approx(ledger.total(TRAIN))
+    elsewhere.write({"ledger": (Booking(TRAIN, None, ledger, run).record(),)})
+    assert open_ledger().total(TRAIN) == pytest.approx(ledger.total(TRAIN))
+
+
+def test_what_a_ledger_knew_of_a_run_is_no_metrics_of_its_own(clone):
+    # So it can be struck where nobody has seen it, stays struck, and is struck for who comes later.
+    first = open_ledger().reserve(TRAIN, None)
+    second = clone.run_on(TRAIN)
+    commit_all(clone, "of which the first was before")
+    strike(1, "interrupted, and nobody has seen it")
+    open_ledger()
+    with pytest.raises(UserError, match="its metrics can be seen"):
+        strike(open_ledger().entries()[1].number, "no")
+    third = clone.run_on(TRAIN)
+    commit_all(clone, "after it")
+    clone.forget()
+    now = {entry.run: entry.struck for entry in open_ledger().entries()}
+    assert now == {first: "interrupted, and nobody has seen it", second: None, third: None}
+
+
+def test_what_can_be_seen_counts_whoever_struck_it(clone):
+    run = clone.run_on(TRAIN)
+    commit_all(clone, "seen")
+    with Ledger().writing() as connection:
+        append(connection, kind="strike", run=run, reason="wrongly")
+    content = json.loads(Path(RUNS).read_text())
+    content["runs"][0]["struck"] = "wrongly"
+    Path(RUNS).write_text(json.dumps(content))
+    commit_all(clone, "and struck")
+    write_runs()
+    assert told() == {f"{run}{SEEN}": None}
+    commit_all(clone, "and seen since")
+    clone.forget()
+    assert {entry.run: entry.struck for entry in open_ledger().entries()} == {run: None}
+
+
+def test_by_all_the_names_that_a_table_had_its_people_are_known_elsewhere(clone):
+    # The old name is a link by now, which Git does not have.
+    first = clone.run_on(TRAIN)
+    commit_all(clone, "first")
+    Path("2026.csv").write_text("")
+    Path("patients.csv").symlink_to("2026.csv")
+    second = clone.run_on(replace(RENAMED, data="2026.csv"))
+    total = Ledger().total(replace(TRAIN, data="2026.csv"))
+    Path("patients.csv").unlink()
+    commit_all(clone, "second")
+    clone.forget()
+    ledger = open_ledger()
+    assert {entry.run for entry in ledger.entries()} == {first, second}
+    assert ledger.total(replace(TRAIN, data="2026.csv")) == pytest.approx(total)
+
+
+def test_a_run_that_joins_two_tables_joins_them_elsewhere_though_it_was_struck(clone):
+    clone.run_on(TRAIN)
+    commit_all(clone, "first")
+    ledger = Ledger()
+    ledger.reserve(replace(RENAMED, fingerprint=TRAIN.fingerprint), None)
+    ledger.strike(ledger.entries()[-1].number, "interrupted")
+    clone.run_on(RENAMED)
+    total = ledger.total(RENAMED)
+    commit_all(clone, "of the renamed table, edited since")
+    clone.forget()
+    assert open_ledger().total(RENAMED) == pytest.approx(total)
+    assert total is not None
+    assert total > 1.2 * TRAIN.epsilon
+
+
+def test_its_own_metrics_tell_of_a_run_rather_than_others(clone):
+    clone.run_on(TRAIN)
+    commit_all(clone, "first")
+    commit = clone.run("git", "rev-parse", "HEAD").strip()
+    clone.run_on(TRAIN)
+    commit_all(clone, "second")
+    clone.forget()
+    assert open_ledger().entries()[0].revision == commit
+
+
+def test_what_a_run_was_made_from_and_read_the_same_table_is_of_that_table(clone):
+    # The one before is on record nowhere, but the deal says that both read the same.
+    ledger = Ledger(clone.folder / "elsewhere.sqlite")
+    booking = Booking(TRAIN, None, ledger, ledger.reserve(TRAIN, None))
+    deals = {"before": 2, "of another table": 1, booking.run: 2}
+    spend = PublicSpend(**TRAIN.public())
+    releases = [
+        Record(run=run, spend=spend.model_copy(update={"deal": deals[run]})) for run in deals
+    ]
+    clone.write({"ledger": (booking.record(),), "releases": releases})
+    read = {entry.run: entry.spend.fingerprint for entry in open_ledger().entries()}
+    assert read.pop("of another table").startswith("unknown")
+    assert read == {"before": "one", booking.run: "one"}
