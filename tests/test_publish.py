@@ -17,8 +17,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from stages.books.on_record import RUNS
 from stages.books.store import Ledger
+from stages.books.told import RUNS
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.model.classifier import Classifier, load

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.books.home import home, neighbour
-from stages.books.on_record import METRICS, NOWHERE, RUN_CACHE, Found, on_record, spend_of
+from stages.books.on_record import NOWHERE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
+from stages.books.told import METRICS, RUN_CACHE
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError

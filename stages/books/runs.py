@@ -5,10 +5,10 @@ that made them: in a branch that was squashed, in an experiment that nobody push
 private repository alone.
 """
 
-from stages.books.on_record import RUNS
 from stages.books.people import AWAITED, SEEN, Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
+from stages.books.told import RUNS
 from stages.files import write_json
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from stages.books.booking import Booking
-from stages.books.on_record import RUNS
 from stages.books.people import SEEN, Budget
 from stages.books.rebuild import open_ledger, strike
 from stages.books.records import PublicSpend, Record
 from stages.books.runs import write_runs
 from stages.books.sqlite import append, append_reservation
 from stages.books.store import Ledger
+from stages.books.told import RUNS
 from stages.books.tunings import begin_trial, opened
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Steps

@@ -20,8 +20,8 @@ import yaml
 
 from stages import evaluate, preprocess, train
 from stages.books import store
-from stages.books.on_record import RUNS
 from stages.books.store import Ledger
+from stages.books.told import RUNS
 from stages.evaluation import release
 from stages.evaluation.release import CountRelease
 from stages.model.files import save_model

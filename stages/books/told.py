@@ -1,0 +1,108 @@
+"""Where anything tells of runs: in commits and experiments, the workspace and DVC's cache."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from stages.books.records import (
+    Known,
+    Record,
+    known_in,
+    looks_like_records,
+    records_in,
+    releases_in,
+)
+from stages.cache import kept_outputs, kept_text
+from stages.errors import UserError
+from stages.versions.files import WORKSPACE, Place, files_at, is_kept_otherwise, places_with
+
+# What tells of releases.
+METRICS = ("metrics/train.json", "metrics/evaluate.json")
+
+# What tells of all runs that a ledger had when it was written: the ledger, as commits carry it.
+RUNS = "metrics/runs.json"
+
+# In place of a commit, where only DVC's cache tells of a run.
+RUN_CACHE = "run-cache"
+
+
+class Told(NamedTuple):
+    """What a file somewhere tells of runs.
+
+    Attributes:
+        commit, folder: where; the commit is RUN_CACHE for DVC's.
+        path: of the metrics.
+        text: their content.
+        own: the runs of which they are.
+        releases: what these were made from.
+        runs: all that a ledger had.
+    """
+
+    commit: str
+    folder: str
+    path: str
+    text: str
+    own: Sequence[Record] = ()
+    releases: Sequence[Record] = ()
+    runs: Sequence[Known] = ()
+
+
+def told_anywhere() -> Iterator[Told]:
+    """Yield whatever tells of runs; nothing that is another project's.
+
+    Raises:
+        UserError: something may well tell of ours, but cannot be read.
+    """
+    for place, path, text in _in_the_cache():
+        told = _read(place, path, text)
+        # Of a tuning DVC may remember what nobody is shown, as others may be at it.
+        if not any(one.trial for one in told.own):
+            yield told
+    for place, path, text in _in_commits():
+        yield _read(place, path, text)
+
+
+def _in_the_cache() -> Iterator[tuple[Place, str, str]]:
+    """Yield what only DVC remembers, as it gives runs back whose metrics nobody committed."""
+    for path, digest in kept_outputs(*METRICS):
+        if text := kept_text(digest):
+            yield Place(RUN_CACHE), path, text
+
+
+def _in_commits() -> Iterator[tuple[Place, str, str]]:
+    changed = places_with(*METRICS, RUNS)
+    places = {place: [*METRICS, *({RUNS} & {*paths})] for place, paths in changed.items()}
+    places[Place(WORKSPACE)] = [*METRICS, RUNS]
+    files = [(place, path) for place, paths in places.items() for path in paths]
+    for (place, path), text in zip(files, files_at(files), strict=True):
+        if text is None and path in changed.get(place, []):
+            raise UserError(
+                f"Git knows that {path} changed in {place.commit[:12]} but does not have it, so ε "
+                "of earlier runs is not known. Bring what this clone lacks: git fetch --refetch"
+            )
+        yield place, path, text or "{}"
+
+
+def _read(place: Place, path: str, text: str) -> Told:
+    try:
+        metrics = json.loads(text)
+        own, releases, runs = records_in(metrics), releases_in(metrics), known_in(metrics)
+        return Told(*place, path, text, own, releases, runs)
+    except ValidationError:
+        if looks_like_records(metrics):
+            raise UserError(
+                f"{path} of {place.commit[:12]} tells of runs in a way that this version does not "
+                "know, so ε of all runs is not known. It was written by a newer version: update to "
+                "that."
+            ) from None
+    except ValueError:
+        if is_kept_otherwise(text):
+            raise UserError(
+                f"{path} of {place.commit[:12]} should be JSON, but Git keeps it encrypted or "
+                "elsewhere, so ε of all runs is not known. Set that up in this clone, as by "
+                "`git-crypt unlock` or `git lfs install`. If .gitattributes names it no more, name "
+                "it in .git/info/attributes, such as: **/metrics/*.json filter=lfs"
+            ) from None
+    return Told(*place, path, text)
