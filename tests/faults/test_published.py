@@ -208,7 +208,6 @@ REGISTRY = {
     "dvc.lock: *.deps.data/*.csv.*": PRIVATE,
     "dvc.lock: *.deps.data/prepared.*": PRIVATE,
     "dvc.lock: *.outs.data/prepared.*": PRIVATE,
-    "dvc.lock: *.outs.metrics/runs.json.*": PRIVATE,
     # Those of released files tell what the files tell.
     # How often the model was evaluated.
     "dvc.lock: *.outs.models/evaluations.txt.*": PARAMETER,
@@ -219,6 +218,7 @@ REGISTRY = {
     "dvc.lock: *.outs.plots/training.*": TRAINING,
     "dvc.lock: *.outs.plots/effects.*": TRAINING,
     "dvc.lock: *.outs.plots/attack.*": ACCOUNTANTS,
+    "dvc.lock: *.outs.metrics/runs.json.*": ACCOUNTANTS,
     "dvc.lock: *.outs.plots/report.*": TRAINING,
     "dvc.lock: *.outs.plots/statement.yaml.*": TRAINING,
     "dvc.lock: *.outs.plots/privacy_utility.csv.*": AFTER_COUNTS,
