@@ -92,15 +92,13 @@ class Ledger:
         an id of its own, as a copy of the ledger awaits it, too.
         """
         with self.writing() as connection:
-            for entry in entries_in(connection):
-                awaited = entry.run.startswith(f"{run}-{AWAITED}-") and entry.spend == named(spend)
-                if awaited and not entry.settled and entry.struck is None:
-                    part = f"{run}-{_new_id()[:8]}"
-                    append_reservation(connection, spend, part, *current_run(), {*entry.past, run})
-                    append_settlement(connection, part, spend.events)
-                    append(connection, kind="strike", run=entry.run, reason=f"began as {part[-8:]}")
-                    return part
-        return None
+            if (awaited := _awaited(entries_in(connection), run, spend)) is None:
+                return None
+            part = f"{run}-{_new_id()[:8]}"
+            append_reservation(connection, spend, part, *current_run(), {*awaited.past, run})
+            append_settlement(connection, part, spend.events)
+            append(connection, kind="strike", run=awaited.run, reason=f"began as {part[-8:]}")
+            return part
 
     def enter_past(
         self,
@@ -113,16 +111,21 @@ class Ledger:
     ) -> bool:
         """Enter a spend that happened long ago, be it `struck`; return whether it was missing.
 
-        If it was not, what it builds on may have been.
+        If it was not, what it builds on may have been. A part that is awaited here and began in
+        another clone is awaited no more.
         """
         with self.writing() as connection:
-            if run in {entry.run for entry in entries_in(connection)}:
+            entries = entries_in(connection)
+            if run in {entry.run for entry in entries}:
                 append_past(connection, run, past)
                 return False
             append_reservation(connection, spend, run, revision, experiment, past)
             append_settlement(connection, run, spend.events)
             if struck is not None:
                 append(connection, kind="strike", run=run, reason=struck)
+            if awaited := _awaited(entries, run.rpartition("-")[0], spend):
+                why = f"began elsewhere as {run[-8:]}"
+                append(connection, kind="strike", run=awaited.run, reason=why)
         return True
 
     @property
@@ -262,6 +265,21 @@ class Ledger:
 
 def _new_id() -> str:
     return uuid.uuid4().hex
+
+
+def _awaited(entries: Sequence[Entry], run: str, spend: Spend) -> Entry | None:
+    """Return the part that was reserved with a run for `spend`, and has not begun."""
+    return next(
+        (
+            entry
+            for entry in entries
+            if entry.run.startswith(f"{run}-{AWAITED}-")
+            and entry.spend == named(spend)
+            and not entry.settled
+            and entry.struck is None
+        ),
+        None,
+    )
 
 
 def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, str]) -> list[str]:

@@ -335,6 +335,17 @@ def test_what_was_reserved_with_a_run_begins_in_each_copy_of_a_ledger_by_itself(
     assert [entry.spend for entry in ledger.entries() if not entry.struck] == [TRAIN, TEST, TEST]
 
 
+def test_what_was_reserved_with_a_run_and_began_in_another_clone_is_awaited_no_more(ledger):
+    run = ledger.reserve(TRAIN, Budget(5.0, DELTA), then=TEST)
+    assert ledger.enter_past(replace(TEST, epsilon=2.0), f"{run}-12345678", "of another price")
+    assert ledger.enter_past(TEST, f"{run}-87654321", "fetched")
+    assert [entry.struck for entry in ledger.entries()] == [
+        *(None, "began elsewhere as 87654321"),
+        *(None, None),
+    ]
+    assert ledger.take_up(run, TEST) is None
+
+
 def test_two_clones_that_measure_one_model_tell_their_releases_apart(tmp_path):
     one, other = (Ledger(tmp_path / f"{name}.sqlite") for name in ("one", "other"))
     parts = {each.reserve(TEST, None, of="the model's run") for each in (one, other, one)}
