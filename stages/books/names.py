@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.books.home import home, neighbour, path_to
 from stages.versions.files import HERE
-from stages.versions.git import repository
+from stages.versions.git import git, repository
 
 # Between the two names of a file.
 TODAY = " → "
@@ -39,6 +39,22 @@ def _from_root(path: Path) -> str:
 def names_of(name: str) -> set[str]:
     """Return all names of a file: those in the ledger's, and what they are today."""
     return {one for told in name.split(TODAY) for one in path_of(told).split(TODAY)}
+
+
+def united(*names: str) -> str:
+    """Return one name that is all of `names`."""
+    return TODAY.join(dict.fromkeys(one for name in names for one in name.split(TODAY)))
+
+
+def seen_from_here(name: str) -> str:
+    """Return a name as a clone anywhere can read it: what is in Git's repository from here."""
+    top = git("rev-parse", "--show-toplevel").strip()
+
+    def from_here(path: str) -> str:
+        inside = top and Path(path).is_absolute() and Path(path).is_relative_to(top)
+        return os.path.relpath(path, repository().resolve()) if inside else path
+
+    return united(*map(from_here, name.split(TODAY)))
 
 
 def name_from(folder: str, name: str) -> str:

@@ -54,10 +54,11 @@ def on_record(
     """
     trials = dict(known)
     everything = [*told_anywhere()]
+    elsewhere = _elsewhere(everything)
     for told in everything:
-        yield from _own(told, known, struck, trials)
+        yield from _own(told, known, struck, trials, {*known, *elsewhere})
         yield from _made_from(told, known)
-    for run, found in _elsewhere(everything).items():
+    for run, found in elsewhere.items():
         if run not in known and run not in struck:
             yield run, found
 
@@ -67,13 +68,20 @@ def _own(
     known: Collection[str],
     struck: Collection[str],
     trials: dict[str, str | None],
+    anywhere: Collection[str],
 ) -> Iterator[tuple[str, Found]]:
-    """Yield the runs of which metrics are; `trials` has which trial a run is so far."""
+    """Yield the runs of which metrics are.
+
+    Args:
+        told, known, struck: see `on_record`.
+        trials: which trial a run is so far.
+        anywhere: runs that are known here or elsewhere.
+    """
     made_from = {str(one.run) for one in told.releases}
     for one in told.own:
         if one.run is None:
             continue
-        run = _entry_of(one, known, trials)
+        run = _entry_of(one, anywhere, trials)
         if run in known and run not in struck:
             continue
         past = frozenset(made_from - {one.run}) if one.run in made_from else frozenset()

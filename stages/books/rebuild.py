@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stages.books.home import home, neighbour
+from stages.books.names import united
 from stages.books.on_record import NOWHERE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
@@ -86,7 +88,9 @@ def rebuild(ledger: Ledger) -> int:
             missing[run] = found
         elif (found.known or had.spend.split == UNKNOWN) and found.spend.split != UNKNOWN:
             # Another ledger may know more names of its table; but what can be seen counts.
-            missing[run] = had._replace(spend=found.spend, past=had.past | found.past)
+            names = [one.spend.data for one in (had, found) if one.spend.data != UNKNOWN]
+            spend = replace(found.spend, data=united(*names))
+            missing[run] = had._replace(spend=spend, past=had.past | found.past)
     added = sum(
         ledger.enter_past(
             found.spend,

@@ -5,6 +5,7 @@ that made them: in a branch that was squashed, in an experiment that nobody push
 private repository alone.
 """
 
+from stages.books.names import seen_from_here
 from stages.books.people import AWAITED, SEEN, Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
@@ -29,10 +30,11 @@ def _is_to_come(entry: Entry) -> bool:
 
 
 def _known(entry: Entry) -> Known:
+    read = Table.of(entry.spend)
     return Known(
         run=entry.run,
         spend=PublicSpend(**entry.spend.public()),
-        read=Table.of(entry.spend),
+        read=read.model_copy(update={"data": seen_from_here(read.data)}),
         past=tuple(sorted(entry.past)),
         struck=entry.struck,
     )

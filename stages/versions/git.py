@@ -59,8 +59,8 @@ def heads_of_nothing() -> list[str]:
     files = [*Path(folder).glob("*_HEAD"), *Path(folder).glob("worktrees/*/*_HEAD")]
     # Where a branch was before is for `--reflog` to tell, as long as Git keeps that.
     heads = (file for file in files if file.name != "ORIG_HEAD")
-    lines = (line for head in heads for line in head.read_text().splitlines())
-    return [found[0] for line in lines if (found := re.match("[0-9a-f]{40,}", line))]
+    lines = (line for head in heads for line in head.read_bytes().splitlines())
+    return [found[0].decode() for line in lines if (found := re.match(b"[0-9a-f]{40,}", line))]
 
 
 def git(*arguments: str) -> str:

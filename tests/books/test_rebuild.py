@@ -832,6 +832,8 @@ def test_a_run_that_was_pulled_by_a_path_is_known_before_its_merge_is_done(
     commit_all(theirs, "theirs")
     commit_all(repository.made("ours"), "ours")
     repository.run("git", "pull", "--no-rebase", str(colleague.folder), "main", expect=1)
+    with (repository.folder / ".git/FETCH_HEAD").open("ab") as file:  # of a name in Latin-1
+        file.write(b"not an id\t\tbranch 'm\xfcller'\n")
     for file in (repository.folder / ".git").glob("*_HEAD"):
         if file.name != head:
             file.unlink()

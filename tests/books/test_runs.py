@@ -205,6 +205,47 @@ def test_by_all_the_names_that_a_table_had_its_people_are_known_elsewhere(clone)
     assert ledger.total(replace(TRAIN, data="2026.csv")) == pytest.approx(total)
 
 
+def test_a_name_of_another_machine_takes_nothing_from_the_names_that_a_run_told_itself(clone):
+    first = clone.run_on(TRAIN)
+    content = json.loads(Path(RUNS).read_text())
+    content["runs"][0]["read"]["data"] = "/home/theirs/project/patients.csv"
+    Path(RUNS).write_text(json.dumps(content))
+    commit_all(clone, "as where that is another folder of Git's repository")
+    clone.forget()
+    ledger = open_ledger()
+    assert [entry.run for entry in ledger.entries()] == [first]
+    for name in ("patients.csv", "/home/theirs/project/patients.csv"):
+        assert ledger.total(replace(TRAIN, data=name, fingerprint="edited since")) == 3.1
+
+
+def test_a_table_beside_the_project_has_a_name_that_another_clone_can_read(clone, monkeypatch):
+    (clone.folder / "project").mkdir()
+    monkeypatch.chdir(clone.folder / "project")
+    ledger = open_ledger()
+    for place in (clone.folder / "beside/table.csv", "/elsewhere/table.csv"):
+        ledger.reserve(replace(TRAIN, data=str(place)), None)
+    write_runs()
+    names = [one["read"]["data"] for one in json.loads(Path(RUNS).read_text())["runs"]]
+    assert names == ["../beside/table.csv", "/elsewhere/table.csv"]
+
+
+def test_a_trial_that_was_committed_from_a_tuning_that_died_counts_once_elsewhere(clone):
+    ledger = open_ledger()
+    trial = Booking(BEST, None, ledger, "tune-a-train", trial="tune-a-1")
+    with ledger.writing() as connection:  # as closing it leaves it
+        append_reservation(connection, BEST, "tune-a-train", None, None)
+        append_reservation(connection, TRAIN, "tune-a-1-train", None, "tune-a")
+        append(connection, kind="strike", run="tune-a-train", reason="the tuning died")
+    write_runs()
+    clone.write({"ledger": (trial.record(),)})
+    commit_all(clone, "the best so far")
+    clone.forget()
+    entries = open_ledger().entries()
+    assert {one.run: one.spend.events for one in entries if one.struck is None} == {
+        "tune-a-1-train": TRAIN.events
+    }
+
+
 def test_a_run_that_joins_two_tables_joins_them_elsewhere_though_it_was_struck(clone):
     clone.run_on(TRAIN)
     commit_all(clone, "first")
