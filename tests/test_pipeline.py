@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from stages.books.told import RUNS
 from stages.training.curves import ending, from_csv
 from tests.conftest import Project, told
 
@@ -138,6 +139,16 @@ def test_experiments_run_elsewhere_and_show_up(clone):
     assert "queued" in shown
     page = clone.run("dvc", "plots", "diff", "HEAD", "temp")
     assert "index.html" in page
+
+
+def test_what_runs_json_alone_tells_is_in_it_when_it_is_written_anew(copied_run):
+    runs = copied_run.folder / RUNS
+    content = json.loads(runs.read_text())
+    assert len(content["runs"]) >= 2
+    content["runs"].append(content["runs"][0] | {"run": "of a branch that was squashed"})
+    runs.write_text(json.dumps(content))
+    copied_run.run("dvc", "repro", "--force", "--single-item", "plot")
+    assert "of a branch that was squashed" in runs.read_text()
 
 
 def test_reruns_of_the_same_parameters_differ(clone):
