@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stages.books.people import AWAITED, Budget
+from stages.books.people import Budget
 from stages.books.rebuild import enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record, Table
 from stages.books.store import Ledger
@@ -103,7 +103,7 @@ class Booking:
         if self.ledger is None or self.run is None:
             return None
         measured = self.run.rpartition("-")[0]
-        runs = [entry.run for entry in self.ledger.entries() if AWAITED not in entry.run]
+        runs = [entry.run for entry in self.ledger.entries() if not entry.is_part]
         times = sum(run.startswith(f"{measured}-") for run in runs)
         return "1" if times == 1 else f"{times} {self.run}"
 

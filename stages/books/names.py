@@ -46,15 +46,17 @@ def united(*names: str) -> str:
     return TODAY.join(dict.fromkeys(one for name in names for one in name.split(TODAY)))
 
 
-def seen_from_here(name: str) -> str:
+def portable(name: str) -> str:
     """Return a name as a clone anywhere can read it: what is in Git's repository from here."""
+    return united(*map(_from_here, name.split(TODAY)))
+
+
+def _from_here(path: str) -> str:
+    if not Path(path).is_absolute():
+        return path
     top = git("rev-parse", "--show-toplevel").strip()
-
-    def from_here(path: str) -> str:
-        inside = top and Path(path).is_absolute() and Path(path).is_relative_to(top)
-        return os.path.relpath(path, repository().resolve()) if inside else path
-
-    return united(*map(from_here, name.split(TODAY)))
+    inside = top and Path(path).is_relative_to(top)
+    return os.path.relpath(path, repository().resolve()) if inside else path
 
 
 def name_from(folder: str, name: str) -> str:

@@ -29,7 +29,7 @@ class Found(NamedTuple):
         spend: what was released.
         past: ids of the runs that it is told to be made from.
         trial: which trial of a tuning it is, if it is one, by the name of its experiment.
-        known: whether another ledger tells of it, and not its own metrics or what was made of it.
+        elsewhere: whether a ledger tells of it, and not its own metrics or what was made of it.
         struck: why it did not count there, or None if it did.
     """
 
@@ -37,7 +37,7 @@ class Found(NamedTuple):
     spend: Spend
     past: frozenset[str] = frozenset()
     trial: str | None = None
-    known: bool = False
+    elsewhere: bool = False
     struck: str | None = None
 
 
@@ -55,8 +55,9 @@ def on_record(
     trials = dict(known)
     everything = [*told_anywhere()]
     elsewhere = _elsewhere(everything)
+    anywhere = {*known, *elsewhere}
     for told in everything:
-        yield from _own(told, known, struck, trials, {*known, *elsewhere})
+        yield from _own(told, known, struck, trials, anywhere)
         yield from _made_from(told, known)
     for run, found in elsewhere.items():
         if run not in known and run not in struck:
@@ -110,7 +111,9 @@ def _elsewhere(everything: Collection[Told]) -> dict[str, Found]:
         for one in told.runs:
             run = str(one.run)
             spend = spend_of(one, _today(one.read or NOWHERE, told))
-            found = Found(told.commit, spend, frozenset(one.past), known=True, struck=one.struck)
+            found = Found(
+                told.commit, spend, frozenset(one.past), elsewhere=True, struck=one.struck
+            )
             if run.endswith(SEEN):
                 seen[run.removesuffix(SEEN)] = found
             elif one.struck is not None:

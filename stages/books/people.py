@@ -59,9 +59,18 @@ class Entry:
         return is_tuning and not self.settled and self.struck is None
 
     @property
+    def is_part(self) -> bool:
+        """Whether it was reserved with a run as the part to come; see `is_part_of`."""
+        return f"-{AWAITED}-" in self.run
+
+    @property
     def has_begun(self) -> bool:
         """Whether it was reserved with its run and has become an entry of its own since."""
-        return self.struck is not None and f"-{AWAITED}-" in self.run
+        return self.struck is not None and self.is_part
+
+    def is_part_of(self, run: str) -> bool:
+        """Whether it was reserved with `run`, of which it is to be the next part."""
+        return self.run.startswith(f"{run}-{AWAITED}-")
 
 
 def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entry]:
@@ -104,8 +113,13 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
 def counting(entries: Sequence[Entry]) -> list[Spend]:
     """Return the spends that count: all but the struck ones on which nothing that counts builds."""
     built_on = {run for entry in entries if entry.struck is None for run in entry.past}
-    built_on -= {entry.run.removesuffix(SEEN) for entry in entries if entry.run.endswith(SEEN)}
+    built_on -= seen_again(entries)
     return [entry.spend for entry in entries if entry.struck is None or entry.run in built_on]
+
+
+def seen_again(entries: Sequence[Entry]) -> set[str]:
+    """Return the struck runs that have another entry, as their metrics were seen again."""
+    return {entry.run.removesuffix(SEEN) for entry in entries if entry.run.endswith(SEEN)}
 
 
 def spends_about(entries: Sequence[Entry], spend: Spend, past: Collection[str] = ()) -> list[Spend]:

@@ -86,7 +86,7 @@ def rebuild(ledger: Ledger) -> int:
         had = missing.get(run)
         if had is None:
             missing[run] = found
-        elif (found.known or had.spend.split == UNKNOWN) and found.spend.split != UNKNOWN:
+        elif (found.elsewhere or had.spend.split == UNKNOWN) and found.spend.split != UNKNOWN:
             # Another ledger may know more names of its table; but what can be seen counts.
             names = [one.spend.data for one in (had, found) if one.spend.data != UNKNOWN]
             spend = replace(found.spend, data=united(*names))

@@ -5,8 +5,8 @@ that made them: in a branch that was squashed, in an experiment that nobody push
 private repository alone.
 """
 
-from stages.books.names import seen_from_here
-from stages.books.people import AWAITED, SEEN, Entry
+from stages.books.names import portable
+from stages.books.people import Entry, seen_again
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
 from stages.books.told import RUNS
@@ -16,8 +16,8 @@ from stages.files import write_json
 def write_runs() -> None:
     """Write down all that the ledger has, but for what is still to come."""
     entries = open_ledger().entries()
-    seen = {entry.run.removesuffix(SEEN) for entry in entries if entry.run.endswith(SEEN)}
-    told = [one for one in entries if one.run not in seen and not _is_to_come(one)]
+    again = seen_again(entries)
+    told = [one for one in entries if one.run not in again and not _is_to_come(one)]
     write_json(RUNS, {"runs": [_known(entry).model_dump(mode="json") for entry in told]})
 
 
@@ -26,7 +26,7 @@ def _is_to_come(entry: Entry) -> bool:
 
     They tell of themselves then; the trials of a tuning that dies count one by one.
     """
-    return f"-{AWAITED}-" in entry.run or entry.is_open_tuning
+    return entry.is_part or entry.is_open_tuning
 
 
 def _known(entry: Entry) -> Known:
@@ -34,7 +34,7 @@ def _known(entry: Entry) -> Known:
     return Known(
         run=entry.run,
         spend=PublicSpend(**entry.spend.public()),
-        read=read.model_copy(update={"data": seen_from_here(read.data)}),
+        read=read.model_copy(update={"data": portable(read.data)}),
         past=tuple(sorted(entry.past)),
         struck=entry.struck,
     )

@@ -273,7 +273,7 @@ def _awaited(entries: Sequence[Entry], run: str, spend: Spend) -> Entry | None:
         (
             entry
             for entry in entries
-            if entry.run.startswith(f"{run}-{AWAITED}-")
+            if entry.is_part_of(run)
             and entry.spend == named(spend)
             and not entry.settled
             and entry.struck is None
@@ -299,7 +299,7 @@ def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, 
             f"entry {number}: what was released of it is also in what entries "
             f"{', '.join(apart)} released. Strike those first, the last one first."
         )
-    awaited = [one for one in entries if one.run.startswith(f"{entry.run}-{AWAITED}-")]
+    awaited = [one for one in entries if one.is_part_of(entry.run)]
     with_it = [one for one in (*later, *awaited) if one.struck is None]
     runs = [entry.run, *(one.run for one in with_it)]
     if seen := {shown[run] for run in runs if run in shown}:
