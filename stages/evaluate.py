@@ -41,7 +41,7 @@ def main() -> None:
     booking = book(spend, params, of=told["run"], past=past)
     released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)
     booking.settle(mechanism.events)
-    result = noisy(*released, prepared).write(prepared, promise_of(booking, told))
+    result = noisy(*released, prepared).write(prepared, promise_of(booking, told, past))
     print(booking.summary())
     return write_text(EVALUATIONS, f"{booking.name or f'simulated {result.digest}'}\n")
 

@@ -24,7 +24,7 @@ from stages.books.rebuild import open_ledger
 from stages.books.store import Ledger
 from stages.books.tunings import opened
 from stages.errors import UserError
-from stages.evaluation.output import promise_of
+from stages.evaluation.output import made_from, promise_of
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
 from stages.privacy.events import BestOfMany, Event, Gaussian, Steps
@@ -159,10 +159,11 @@ class World:
         """As the `evaluate` stage; return what it states of the model and the figures together."""
         mechanism = CountRelease.of(params, self.table)
         spend = mechanism.spend(self.table, params.target_delta)
-        booking = book(spend, params, of=model.stated["run"])
+        past = made_from(model.stated)
+        booking = book(spend, params, of=model.stated["run"], past=past)
         booking.settle(mechanism.events)
         own: Truth = tuple((self.deal, "test", event) for event in mechanism.events)
-        return promise_of(booking, model.stated), own
+        return promise_of(booking, model.stated, past), own
 
     def state(self, model, own, told):
         """Hold what is stated against the truth."""

@@ -132,6 +132,11 @@ def _told(metrics: Any, key: str) -> list[Any]:
     return told if isinstance(told, list) else []
 
 
+def deal_of(run: str | None, history: Sequence[Record]) -> int | None:
+    """Return the number of the table and split that a run read; None if a history lacks the run."""
+    return next((one.spend.deal for one in history if one.run == run), None)
+
+
 def seen_by(side: Side, history: Sequence[Record], deal: int | None) -> list[Event]:
     """Return what somebody on one side of a deal may have been in, of a history.
 

@@ -114,14 +114,17 @@ def made_from(training: Mapping[str, Any]) -> list[Record]:
     return releases_in(training)
 
 
-def promise_of(booking: Booking, training: Mapping[str, Any]) -> dict[str, Any]:
+def promise_of(
+    booking: Booking, training: Mapping[str, Any], past: Sequence[Record]
+) -> dict[str, Any]:
     """Return what the figures promise, and what they and the model promise together.
 
     Args:
         booking: of the release of test figures.
         training: what the model says of its own training.
+        past: everything that the model was made from.
     """
-    releases = booking.history(releases_in(training))
+    releases = booking.history(past)
     own = booking.record(measures=training["run"])
     # All at the δ that the model states, whichever the figures were asked for with.
     delta = training["delta"] or booking.spend.delta

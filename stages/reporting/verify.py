@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from stages.books.records import epsilon_of, seen_by
+from stages.books.records import deal_of, epsilon_of, seen_by
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
 from stages.explain import mistakes
@@ -219,7 +219,7 @@ def _of_mechanism(train: TrainResult, last: Steps) -> Figures:
 def _of_accountants(run: Run, last: Steps) -> Figures:
     train, delta = run.train, run.train.delta or math.nan
     own = train.record
-    deal = next((one.spend.deal for one in train.releases if one.run == own.run), None)
+    deal = deal_of(own.run, train.releases)
     past = seen_by("train", [one for one in train.releases if one.run != own.run], deal)
     planned = not past
     spent = spent_by([*past, last], delta, run.parameters.target_epsilon, planned=planned)

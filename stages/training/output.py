@@ -10,7 +10,7 @@ from importlib.metadata import version
 from tqdm import tqdm
 
 from stages.books.booking import Booking
-from stages.books.records import Record, epsilon_of, seen_by
+from stages.books.records import Record, deal_of, epsilon_of, seen_by
 from stages.files import whole_folder, write_csv
 from stages.model.files import CLASSIFIER, save_model
 from stages.params import Params
@@ -133,8 +133,7 @@ class Trained:
     def _profile(self) -> Profile:
         own = self.booking.spend.events if self.booking.is_trial else self.training.history
         # Whoever is tested on has been in the test figures by which the best of many was chosen.
-        deal = next((one.spend.deal for one in self.releases if one.run == self.booking.run), None)
-        tested = seen_by("test", self.releases, deal)
+        tested = seen_by("test", self.releases, deal_of(self.booking.run, self.releases))
         return privacy_profile(
             [*self.past.events, *own], planned=not self.past.events, of_others=tested
         )
