@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.books.names import name_from
-from stages.books.people import SEEN, UNKNOWN
+from stages.books.people import UNKNOWN
 from stages.books.records import Record, Table
 from stages.books.told import RUN_CACHE, Told, told_anywhere
 from stages.privacy.events import from_json
@@ -106,21 +106,14 @@ def _made_from(told: Told, known: Collection[str]) -> Iterator[tuple[str, Found]
 
 def _elsewhere(everything: Collection[Told]) -> dict[str, Found]:
     """Return all that other ledgers knew."""
-    counted, struck, seen = dict[str, Found](), dict[str, Found](), dict[str, Found]()
+    counted, struck = dict[str, Found](), dict[str, Found]()
     for told in everything:
         for one in told.runs:
-            run = str(one.run)
             spend = spend_of(one, _today(one.read or NOWHERE, told))
-            found = Found(
-                told.commit, spend, frozenset(one.past), elsewhere=True, struck=one.struck
-            )
-            if run.endswith(SEEN):
-                seen[run.removesuffix(SEEN)] = found
-            elif one.struck is not None:
-                struck[run] = found
-            else:
-                counted[run] = found
-    return counted | struck | seen  # as they follow each other
+            past = frozenset(one.past)
+            found = Found(told.commit, spend, past, elsewhere=True, struck=one.struck)
+            (counted if one.struck is None else struck)[str(one.run)] = found
+    return counted | struck  # as they follow each other
 
 
 def _today(table: Table, told: Told) -> Table:

@@ -1,7 +1,7 @@
 """The ledger knows every run that is on record anywhere, without being told."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,16 +81,9 @@ def rebuild(ledger: Ledger) -> int:
     is_old, entries = ledger.is_old, ledger.entries()
     known = {} if is_old else {entry.run: entry.experiment for entry in entries}
     struck = {entry.run for entry in entries if entry.struck is not None}
-    missing: dict[str, Found] = {}
-    for run, found in on_record(known, struck):
-        had = missing.get(run)
-        if had is None:
-            missing[run] = found
-        elif (found.elsewhere or had.spend.split == UNKNOWN) and found.spend.split != UNKNOWN:
-            # Another ledger may know more names of its table; but what can be seen counts.
-            names = [one.spend.data for one in (had, found) if one.spend.data != UNKNOWN]
-            spend = replace(found.spend, data=united(*names))
-            missing[run] = had._replace(spend=spend, past=had.past | found.past)
+    missing = _missing(known, struck)
+    counted = {run for run in known if run not in struck}
+    counted |= {run for run, one in missing.items() if one.struck is None}
     added = sum(
         ledger.enter_past(
             found.spend,
@@ -101,10 +94,27 @@ def rebuild(ledger: Ledger) -> int:
             found.struck,
         )
         for run, found in missing.items()
+        # What was seen again elsewhere counts once, where nobody had struck it.
+        if not (run.endswith(SEEN) and run.removesuffix(SEEN) in counted)
     )
     if is_old:
         ledger.mark_whole()
     return added
+
+
+def _missing(known: Mapping[str, str | None], struck: Collection[str]) -> dict[str, Found]:
+    """Return what is on record and not known, or struck, by its run."""
+    missing: dict[str, Found] = {}
+    for run, found in on_record(known, struck):
+        had = missing.get(run)
+        if had is None:
+            missing[run] = found
+        elif (found.elsewhere or had.spend.split == UNKNOWN) and found.spend.split != UNKNOWN:
+            # Another ledger may know more names of its table; but what can be seen counts.
+            names = [one.spend.data for one in (had, found) if one.spend.data != UNKNOWN]
+            spend = replace(found.spend, data=united(*names))
+            missing[run] = had._replace(spend=spend, past=had.past | found.past)
+    return missing
 
 
 def enter_missing(ledger: Ledger, releases: Sequence[Record]) -> None:

@@ -6,7 +6,7 @@ private repository alone.
 """
 
 from stages.books.names import portable
-from stages.books.people import Entry, seen_again
+from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
 from stages.books.told import RUNS
@@ -15,9 +15,7 @@ from stages.files import write_json
 
 def write_runs() -> None:
     """Write down all that the ledger has, but for what is still to come."""
-    entries = open_ledger().entries()
-    again = seen_again(entries)
-    told = [one for one in entries if one.run not in again and not _is_to_come(one)]
+    told = [entry for entry in open_ledger().entries() if not _is_to_come(entry)]
     write_json(RUNS, {"runs": [_known(entry).model_dump(mode="json") for entry in told]})
 
 
