@@ -16,7 +16,7 @@ from stages.books.records import (
 )
 from stages.cache import kept_outputs, kept_text
 from stages.errors import UserError
-from stages.versions.files import WORKSPACE, Place, files_at, is_kept_otherwise, places_with
+from stages.versions.files import WORKSPACE, Place, files_at, is_kept_otherwise, places_with, sides
 
 # What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
@@ -61,7 +61,7 @@ def told_anywhere() -> Iterator[Told]:
         if not any(one.trial for one in told.own):
             yield told
     for place, path, text in _in_commits():
-        yield _read(place, path, text)
+        yield from (_read(place, path, side) for side in sides(text))
 
 
 def _in_the_cache() -> Iterator[tuple[Place, str, str]]:

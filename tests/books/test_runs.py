@@ -19,6 +19,7 @@ from stages.books.tunings import begin_trial, opened
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Steps
 from stages.privacy.history import Side, Spend
+from stages.versions.files import sides
 from tests.conftest import Project, commit_all
 
 STEPS = Steps(6.0, 1.0, 20)
@@ -157,6 +158,96 @@ def test_a_struck_run_that_was_seen_again_counts_once_elsewhere_too(clone, elsew
     assert open_ledger().total(TRAIN) == pytest.approx(ledger.total(TRAIN))
 
 
+def test_a_struck_run_that_is_seen_again_counts_for_whoever_entered_the_strike(
+    clone, elsewhere, tmp_path, monkeypatch
+):
+    ledger = Ledger()
+    run = ledger.reserve(TRAIN, None)
+    ledger.strike(1, "nobody looked")
+    last = clone.run_on(TRAIN)
+    commit_all(clone, "after the strike")
+    elsewhere.run("git", "pull", "--quiet", "--no-rebase", "--allow-unrelated-histories",
+                  str(clone.folder), "main")  # fmt: skip
+    monkeypatch.chdir(elsewhere.folder)
+    assert {one.run: one.struck for one in open_ledger().entries()} == {
+        run: "nobody looked",
+        last: None,
+    }
+    # Somebody has kept it all the same, and is found out where it was struck.
+    monkeypatch.chdir(clone.folder)
+    clone.write({"ledger": (Booking(TRAIN, None, ledger, run).record(),)})
+    total = open_ledger().total(TRAIN)
+    write_runs()
+    clone.run("git", "restore", "metrics/train.json")
+    commit_all(clone, "seen, which no metrics tell")
+    elsewhere.run("git", "pull", "--quiet", "--no-rebase", str(clone.folder), "main")
+    later = made(tmp_path / "later")
+    shutil.copytree("metrics", later.folder / "metrics")
+    monkeypatch.chdir(later.folder)
+    afresh = state(open_ledger())
+    monkeypatch.chdir(elsewhere.folder)
+    assert state(open_ledger()) == afresh == state(ledger)
+    assert open_ledger().total(TRAIN) == pytest.approx(total)
+    assert total is not None
+    assert total > 1.2 * TRAIN.epsilon
+
+
+@pytest.mark.parametrize("base", [True, False], ids=["diff3", "merge"])
+def test_what_either_side_of_an_unresolved_merge_tells_of_counts(clone, base):
+    # Who resolves all but runs.json and squashes has no commit of the other side any more.
+    runs = {clone.run_on(TRAIN)}
+    commit_all(clone, "first")
+    clone.run("git", "switch", "--quiet", "--create", "experiment")
+    runs.add(clone.run_on(TRAIN))
+    commit_all(clone, "experiment")
+    clone.run("git", "switch", "--quiet", "main")
+    clone.forget()
+    runs.add(clone.run_on(OTHER_PEOPLE))
+    commit_all(clone, "meanwhile")
+    clone.run("git", "config", "merge.conflictStyle", "diff3" if base else "merge")
+    clone.run("git", "merge", "--quiet", "--squash", "experiment", expect=1)
+    clone.run("git", "checkout", "--ours", "metrics/train.json")
+    assert "<<<<<<<" in Path(RUNS).read_text()
+    commit_all(clone, "experiment, squashed")
+    clone.forget("experiment")
+    assert {entry.run for entry in open_ledger().entries()} == runs
+
+
+@pytest.mark.parametrize("base", ["", "||||||| before\nc\n"])
+def test_a_merge_has_two_sides(base):
+    text = f"a\n<<<<<<< HEAD\nb\n{base}=======\nd\n>>>>>>> theirs\ne\n"
+    assert sides(text) == ["a\nb\ne\n", "a\nd\ne\n"]
+    assert sides("a\nb\n") == ["a\nb\n"]
+
+
+@pytest.mark.parametrize("mark", ["<<<<<<< HEAD", "=======", ">>>>>>> experiment"])
+def test_a_mark_that_was_left_behind_hides_nothing(clone, mark):
+    run = clone.run_on(TRAIN)
+    lines = Path(RUNS).read_text().splitlines()
+    Path(RUNS).write_text("\n".join([*lines[:4], mark, *lines[4:]]))
+    Path("metrics/train.json").unlink()
+    commit_all(clone, "resolved by hand")
+    clone.forget()
+    assert {entry.run for entry in open_ledger().entries()} == {run}
+
+
+def test_a_run_that_counts_here_counts_once_though_it_was_struck_and_seen_elsewhere(
+    clone, elsewhere, monkeypatch
+):
+    run = clone.run_on(TRAIN)
+    shutil.copytree("metrics", elsewhere.folder / "metrics")
+    monkeypatch.chdir(elsewhere.folder)
+    total = open_ledger().total(TRAIN)
+    monkeypatch.chdir(clone.folder)
+    with Ledger().writing() as connection:
+        append(connection, kind="strike", run=run, reason="wrongly")
+    write_runs()
+    assert set(told()) == {run, f"{run}{SEEN}"}
+    shutil.copy(RUNS, elsewhere.folder / RUNS)
+    monkeypatch.chdir(elsewhere.folder)
+    assert open_ledger().total(TRAIN) == total
+
+
 def test_what_a_ledger_knew_of_a_run_is_no_metrics_of_its_own(clone):
     # So it can be struck where nobody has seen it, stays struck, and is struck for who comes later.
     first = open_ledger().reserve(TRAIN, None)
@@ -183,7 +274,7 @@ def test_what_can_be_seen_counts_whoever_struck_it(clone):
     Path(RUNS).write_text(json.dumps(content))
     commit_all(clone, "and struck")
     write_runs()
-    assert told() == {f"{run}{SEEN}": None}
+    assert told() == {run: "wrongly", f"{run}{SEEN}": None}
     commit_all(clone, "and seen since")
     clone.forget()
     assert {entry.run: entry.struck for entry in open_ledger().entries()} == {run: None}
