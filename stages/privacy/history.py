@@ -114,7 +114,7 @@ def budgeted_epsilon(spends: Sequence[Spend], delta: float) -> float:
 def _filtered(spends: Sequence[Spend], delta: float) -> float:
     """The same of what the same people may all have been in."""
     if len(spends) == 1 and spends[0].delta <= delta:
-        return spends[0].epsilon  # nothing was chosen in sight of anything
+        return _alone(spends[0], delta)  # nothing was chosen in sight of anything
     gaussian = [is_gaussian(spend.events) for spend in spends]
     share = GAUSSIAN_SHARE if all(gaussian) else 1 - GAUSSIAN_SHARE if any(gaussian) else 1.0
     return total_epsilon(spends, share * delta, epsilon_of_filter)
@@ -143,8 +143,15 @@ def side_epsilon(
     """Return ε at δ of the spends on one side."""
     on_side = [spend for spend in spends if spend.side == side]
     if len(on_side) == 1 and on_side[0].delta <= delta:
-        return on_side[0].epsilon
+        return _alone(on_side[0], delta)
     return adaptive_epsilon(_on(spends, side), delta, of_curve)
+
+
+def _alone(spend: Spend, delta: float) -> float:
+    """Return ε of a single release at its own δ or a larger one, at which it is less."""
+    if spend.delta == delta:
+        return spend.epsilon
+    return min(spend.epsilon, adaptive_epsilon(spend.events, delta))
 
 
 def _on(spends: Sequence[Spend], side: Side) -> list[Event]:
