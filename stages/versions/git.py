@@ -60,7 +60,9 @@ def heads_of_nothing() -> list[str]:
     # Where a branch was before is for `--reflog` to tell, as long as Git keeps that.
     heads = (file for file in files if file.name != "ORIG_HEAD")
     lines = (line for head in heads for line in head.read_bytes().splitlines())
-    return [found[0].decode() for line in lines if (found := re.match(b"[0-9a-f]{40,}", line))]
+    # DVC fetches experiments from copies of its own, and gives them a reference.
+    ids = (re.match(b"[0-9a-f]{40,}", line) for line in lines if b"/.dvc/tmp/" not in line)
+    return [found[0].decode() for found in ids if found]
 
 
 def git(*arguments: str) -> str:

@@ -841,6 +841,26 @@ def test_a_run_that_was_pulled_by_a_path_is_known_before_its_merge_is_done(
     assert set(repository.ledger(monkeypatch)) == {"first", "ours", "theirs"}
 
 
+def test_the_total_is_drawn_over_no_file_of_another_kind(repository):
+    before = (repository.folder / SCHEMA).read_bytes()
+    arguments = (sys.executable, "-m", "stages.ledger", "figure", SCHEMA)
+    told = repository.run(*arguments, env={"PYTHONPATH": str(ROOT)}, expect=1)
+    assert f"{SCHEMA}: expected the name of a file that ends in .png" in told
+    assert (repository.folder / SCHEMA).read_bytes() == before
+
+
+def test_what_dvc_fetched_from_a_copy_of_its_own_hides_not_that_it_was_removed(
+    repository, monkeypatch
+):
+    # As `dvc exp run --temp` does; `dvc exp remove` takes the reference that DVC gives it.
+    copy = Project(repository.folder / ".dvc/tmp/exps/standalone/tmp1")
+    repository.run("git", "clone", "--quiet", ".", str(copy.folder))
+    theirs = Repository(copy.folder).made("removed since")
+    commit_all(theirs, "an experiment")
+    repository.run("git", "fetch", "--quiet", str(copy.folder), "main")
+    assert set(repository.ledger(monkeypatch)) == {"first"}
+
+
 def _spend_of(told):
     return Spend("", "one", "s", told["side"], (Steps(6.0, 1.0, 20),), 3.1, 1e-5)
 
