@@ -18,11 +18,11 @@ from stages.commands import new_parser, run
 from stages.reporting.comparison import (
     by_subject,
     draw,
-    refuse_other_pictures,
     results_at,
     runs,
     table,
 )
+from stages.reporting.figures import refuse_other_names
 from stages.versions.files import WORKSPACE
 
 __all__ = ["runs"]
@@ -45,7 +45,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.picture:
-        refuse_other_pictures(arguments.picture)
+        refuse_other_names(arguments.picture)
     tests = {name: results_at(name)[1] for name in (WORKSPACE, *arguments.revisions)}
     groups = by_subject(tests)
     for subject, alike in groups.items():

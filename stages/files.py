@@ -14,8 +14,14 @@ from stages.errors import AMID_A_MERGE, UserError
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a scratch path beside `path`; move it into place only if the block succeeds."""
+    """Yield a scratch path beside `path`; move it into place only if the block succeeds.
+
+    Raises:
+        UserError: it is a folder.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: expected the name of a file to write, but it is a folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     try:

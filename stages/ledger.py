@@ -12,7 +12,7 @@ from stages.books.rebuild import open_ledger, own_ledger, rebuild, strike
 from stages.commands import new_parser, run
 from stages.params import load_params
 from stages.pricing import another_run, price_list
-from stages.reporting.figures import running_total, save
+from stages.reporting.figures import refuse_other_names, running_total, save
 from stages.tabular.prepared import PREPARED
 
 
@@ -59,6 +59,7 @@ def _export(arguments: Namespace) -> None:
 
 
 def _figure(arguments: Namespace) -> None:
+    refuse_other_names(arguments.file)
     params = load_params()
     delta, budget = params.target_delta, params.privacy_budget
     totals = running_totals(of_table(open_ledger().some_entries(), params), delta)

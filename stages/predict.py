@@ -13,7 +13,7 @@ from typing import get_args
 from threadpoolctl import threadpool_limits
 
 from stages.commands import new_parser, run
-from stages.model.answers import write_answers
+from stages.model.answers import refuse_to_replace, write_answers
 from stages.model.classifier import Classifier, OnError, load
 from stages.tabular.reader import Source
 
@@ -43,6 +43,7 @@ def main() -> None:
         "says what follows from some thresholds (without it: the most probable class)",
     )
     arguments = parser.parse_args()
+    refuse_to_replace(arguments.table, arguments.output)
     threadpool_limits(1)  # more threads hurt on a busy machine
     source: Source = sys.stdin.buffer if arguments.table == "-" else arguments.table
     tables = load(arguments.model).tables(

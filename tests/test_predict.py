@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -296,6 +298,17 @@ def test_a_failed_prediction_leaves_no_file(model, tmp_path):
     out = tmp_path / "out.csv"
     predict("--model", model, "-", "--output", out, stdin=b"age\n1\n", expect=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_is_not_replaced_by_its_predictions_nor_a_folder(model, tmp_path):
+    table = tmp_path / "patients.csv"
+    shutil.copy(SAMPLE, table)
+    (tmp_path / "link.csv").symlink_to(table)
+    for output in (table, tmp_path / "link.csv"):
+        told = predict("--model", model, table, "--output", output, expect=1)
+        assert f"--output {output}: that is the table itself" in told
+    assert "it is a folder" in predict("--model", model, table, "--output", tmp_path, expect=1)
+    assert table.read_bytes() == Path(SAMPLE).read_bytes()
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,18 @@ from pyarrow import parquet
 from stages.errors import UserError
 from stages.files import whole_file
 from stages.tabular.reader import PARQUET
+
+
+def refuse_to_replace(table: str, output: str | None) -> None:
+    """Make sure that answers are written elsewhere than into the table that they are about.
+
+    Raises:
+        UserError: the file is the same, be it by another name.
+    """
+    if output and Path(table).exists() and Path(output).exists() and Path(output).samefile(table):
+        raise UserError(
+            f"--output {output}: that is the table itself, which would be lost. Name another file."
+        )
 
 
 def write_answers(tables: Iterator[pa.Table], output: str | None) -> tuple[int, int]:

@@ -165,19 +165,6 @@ def subject_of(name: str) -> str:
     return f"{data}: {' / '.join(classes) or 'a label that is not told'}"
 
 
-def refuse_other_pictures(path: Path) -> None:
-    """Refuse a name under which no picture is looked for.
-
-    Raises:
-        UserError: it is no PNG file's.
-    """
-    if path.suffix != ".png" or path.is_dir():
-        raise UserError(
-            f"--picture {path}: expected the name of a file that ends in .png. Name one such as "
-            "privacy_utility.png."
-        )
-
-
 # Runs about one table and label look alike, and unlike the others.
 LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREY, "^"), (INK, "D"))
 

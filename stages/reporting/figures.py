@@ -23,6 +23,7 @@ from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from stages.errors import UserError
 from stages.files import whole_file
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart; lines differ in style as well.
@@ -81,6 +82,18 @@ def picture(draw: Drawing, width: float = SIDE) -> Figure:
         draw(figure.add_subplot())
     ConstrainedLayoutEngine().execute(figure)
     return figure
+
+
+def refuse_other_names(path: Path) -> None:
+    """Refuse a name under which nobody looks for a picture.
+
+    Raises:
+        UserError: it is no PNG file's.
+    """
+    if path.suffix != ".png" or path.is_dir():
+        raise UserError(
+            f"{path}: expected the name of a file that ends in .png. Name one such as picture.png."
+        )
 
 
 def save(figures: Sequence[Figure], path: Path) -> None:
