@@ -9,11 +9,11 @@ from typing import Any
 
 from stages.books.listing import by_people, export, listing, of_table, running_totals
 from stages.books.rebuild import open_ledger, own_ledger, rebuild, strike
+from stages.books.runs import untold
 from stages.commands import new_parser, run
 from stages.params import load_params
 from stages.pricing import another_run, price_list
 from stages.reporting.figures import refuse_other_names, running_total, save
-from stages.tabular.prepared import PREPARED
 
 
 def main() -> None:
@@ -35,13 +35,12 @@ def _show(_: Namespace) -> None:
         print("The privacy ledger is empty: no run is on record here.")
     for people in by_people(entries):
         print("\n".join(listing(people, params)))
-    if params.train_size is not None and PREPARED.exists():
-        print(f"\n{another_run(params)}")
+    print(another_run(params), untold(entries), sep="", end="")
 
 
 def _plan(arguments: Namespace) -> None:
-    prices = list(price_list(arguments.S))
-    print("total so far and after each run, none of which has been made:", *prices, sep="\n")
+    told = "total so far and after each run, none of which has been made:"
+    print(told, *price_list(arguments.S), sep="\n")
 
 
 def _rebuild(_: Namespace) -> None:

@@ -13,7 +13,7 @@ from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import Params, load_params, sweep
 from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon
-from stages.tabular.prepared import Prepared, Source
+from stages.tabular.prepared import PREPARED, Prepared, Source
 from stages.tabular.schema import Schema
 from stages.tabular.split import source_of
 from stages.training.past import NO_PAST, Past, load_past
@@ -97,12 +97,17 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
 
 
 def another_run(params: Params) -> str:
-    """Return a line that says what a run with these parameters would cost, or why nobody can."""
+    """Return a paragraph on what a run with these parameters would cost, or why nobody can say.
+
+    None where the size of the run is not declared, or no table is prepared.
+    """
+    if params.train_size is None or not PREPARED.exists():
+        return ""
     try:
         (price,) = prices_after([params])
     except UserError as error:
-        return str(error)
-    return f"The total after another run with the present params.yaml:{price}"
+        return f"\n{error}\n"
+    return f"\nThe total after another run with the present params.yaml:{price}\n"
 
 
 def price_list(sweeps: Sequence[str]) -> Iterator[str]:

@@ -5,18 +5,37 @@ that made them: in a branch that was squashed, in an experiment that nobody push
 private repository alone.
 """
 
+from collections.abc import Sequence
+
 from stages.books.names import portable
 from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
 from stages.books.told import RUNS
 from stages.files import write_json
+from stages.versions.files import WORKSPACE, file_at
 
 
 def write_runs() -> None:
     """Write down all that the ledger has, but for what is still to come."""
     told = [entry for entry in open_ledger().entries() if not _is_to_come(entry)]
     write_json(RUNS, {"runs": [_known(entry).model_dump(mode="json") for entry in told]})
+
+
+def untold(entries: Sequence[Entry]) -> str:
+    """Return a paragraph on what to do where the file lacks some of the ledger's entries, or none.
+
+    As after `dvc exp apply`, which brings the file of when that experiment ran.
+    """
+    text = file_at(WORKSPACE, RUNS) or ""
+    to_tell = [entry for entry in entries if not _is_to_come(entry)]
+    lacking = sum(f'"{entry.run}"' not in text for entry in to_tell)
+    if not lacking:
+        return ""
+    return (
+        f"\n{RUNS}, in which commits take the ledger along, lacks {lacking} of these entries. "
+        "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
+    )
 
 
 def _is_to_come(entry: Entry) -> bool:

@@ -11,7 +11,7 @@ from stages.books.booking import Booking
 from stages.books.people import SEEN, Budget
 from stages.books.rebuild import open_ledger, strike
 from stages.books.records import PublicSpend, Record
-from stages.books.runs import write_runs
+from stages.books.runs import untold, write_runs
 from stages.books.sqlite import append, append_reservation
 from stages.books.store import Ledger
 from stages.books.told import RUNS
@@ -126,6 +126,22 @@ def test_a_run_whose_commit_was_squashed_is_known(clone):
     commit_all(clone, "experiments, squashed")
     clone.forget("experiments")
     assert {entry.run for entry in open_ledger().entries()} == runs
+
+
+def test_what_the_file_lacks_is_told_before_it_is_pushed(clone):
+    ledger = Ledger()
+    clone.run_on(TRAIN)
+    before = Path(RUNS).read_text()
+    assert not untold(ledger.entries())
+    run = ledger.reserve(TRAIN, BUDGET, then=TEST)  # the latter is still to come
+    assert "lacks 1 of these entries" in untold(ledger.entries())
+    ledger.reserve(TEST, None, of=run)
+    write_runs()
+    assert not untold(ledger.entries())
+    Path(RUNS).write_text(before)  # as `dvc exp apply` brings an older one
+    assert "lacks 2 of these entries" in untold(ledger.entries())
+    Path(RUNS).unlink()
+    assert "lacks 3 of these entries" in untold(ledger.entries())
 
 
 def test_what_is_to_come_is_not_told(clone):
