@@ -28,6 +28,7 @@ def main() -> None:
     threadpool_limits(1)  # more threads hurt on a busy machine
     model, description = load_model(CLASSIFIER)
     prepared = Prepared.open()
+    prepared.require_encoding((CLASSIFIER / "schema.json").read_text("utf-8"))
     counted = count(model, prepared)
     if params.exact_metrics:
         promise = no_promise("exact_metrics is on: ε does not cover these figures")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
+from stages.errors import UserError
 from stages.files import made_earlier, write_json, write_text
 
 PREPARED = Path("data/prepared")
@@ -139,6 +140,19 @@ class Prepared(About):
         schema_text = (folder / "schema.json").read_text("utf-8")
         return cls(**vars(about), folder=folder, source=source, schema_text=schema_text)
 
+    def require_encoding(self, schema_text: str) -> None:
+        """Make sure that a model's schema, as JSON, encodes rows and labels as they are here.
+
+        Raises:
+            UserError: it does not.
+        """
+        if _encoding_of(schema_text) != _encoding_of(self.schema_text):
+            raise UserError(
+                f"{self.folder}: by the schema, features or label are others than those that the "
+                "model was trained on, so its test figures would tell nothing. No noise was drawn. "
+                "Train anew with: dvc repro; or set the schema back and run: dvc repro preprocess"
+            )
+
     @property
     def train(self) -> Side:
         """The rows to train on."""
@@ -167,6 +181,14 @@ def unit_of(schema_text: str) -> str:
     """Return whom a promise is for by a schema of any version, as JSON: rows, or whose they are."""
     ids = [one["name"] for one in json.loads(schema_text)["fields"] if one.get("role") == "id"]
     return f"person by {ids[0]}" if ids else "row"
+
+
+def _encoding_of(schema_text: str) -> dict[str, Any]:
+    """Return what a schema says of features and label, and not of how people are told apart."""
+    schema = json.loads(schema_text)
+    fields = [one for one in schema["fields"] if one.get("role") not in ("id", "ignored")]
+    others = {"report_by", "dialect", "public"}
+    return {key: schema[key] for key in schema if key not in others} | {"fields": fields}
 
 
 @contextmanager
