@@ -1,6 +1,7 @@
 """How a stage or command speaks to its user: help, one message for a mistake, no traceback."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,13 @@ Then mend what is said above and run: dvc repro"""
 INTERRUPTED = """\
 interrupted: nothing was written. If noise had been drawn, the run counts in full in the privacy
 ledger (python -m stages.ledger), finished or not. Start again with: dvc repro"""
+
+
+# A disk that is full, or one's share of it.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+FULL = """\
+Make room and run again. If noise had been drawn, the run counts in full in the privacy ledger
+(python -m stages.ledger)."""
 
 
 def new_parser(doc: str | None, example: str = "") -> argparse.ArgumentParser:
@@ -52,6 +60,11 @@ def run(main: Callable[[], None], hint: str = "") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UserError as error:
         _speak(f"error: {error}", hint)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _speak(f"error: {error.strerror} for {error.filename or 'a file'}. {FULL}", hint)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         _speak(INTERRUPTED if hint else "interrupted")

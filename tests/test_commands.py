@@ -5,10 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from stages.commands import run
+from stages.files import write_json
+from stages.model.files import save_model
+from stages.model.perceptron import Model
+from stages.training.checkpoint import NOTHING
 from tests.conftest import ENVIRONMENT, ROOT, copy_project
 
 MODULES = sorted(
@@ -56,6 +65,27 @@ def test_an_unknown_argument_is_refused_and_nothing_is_done(project, module):
     said = project.run(sys.executable, "-m", f"stages.{module}", "--colour=red", expect=2)
     assert "Traceback" not in said
     assert contents(project) == before
+
+
+def test_a_full_disk_is_told_in_words(tmp_path, capsys):
+    # By what stands for one on Linux, whichever way a file is written.
+    (tmp_path / ".out.json.partial").symlink_to("/dev/full")
+    for name in ("weights.safetensors", "state.safetensors"):
+        (tmp_path / name).symlink_to("/dev/full")
+    model = Model([(np.zeros((2, 1), np.float32), np.zeros(2, np.float32))], "relu")
+    told: dict[str, Any] = {"features": ["x"], "classes": ["no"], "schema_text": "", "privacy": {}}
+    checkpoint = replace(NOTHING, tensors={"weights": torch.zeros(1)})
+    for write in (
+        lambda: write_json(tmp_path / "out.json", {}),
+        lambda: save_model(tmp_path, model, **told),
+        lambda: checkpoint.save(tmp_path),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            run(write, "Go back.")
+        said = capsys.readouterr().err
+        assert said.startswith("error: No space left on device for a file. Make room")
+        assert said.endswith("\nGo back.\n")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_an_interrupted_training_is_one_message_and_counts_in_full(project):

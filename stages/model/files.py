@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pydantic
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from stages.errors import UserError
 from stages.explain import mistakes
@@ -52,7 +52,7 @@ def save_model(
     tensors: dict[str, Array] = {}
     for number, (weight, bias) in enumerate(model.layers):
         tensors |= {f"layer{number}.weight": weight, f"layer{number}.bias": bias}
-    save_file(tensors, folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(save(tensors))
     content = {
         "features": list(features),
         "classes": list(classes),

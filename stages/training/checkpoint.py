@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from stages.books.records import Record
@@ -39,7 +39,7 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint into `folder`."""
-        save_file(dict(self.tensors), folder / "state.safetensors")
+        (folder / "state.safetensors").write_bytes(save(dict(self.tensors)))
         content = {
             "run": self.run,
             "history": to_json(self.history),
