@@ -83,6 +83,7 @@ def run_git(
     told = {name: os.environ[name] for name in TOLD_BY_GIT if name in os.environ}
     unwanted = {*TOLD_BY_GIT, *PATHS_AS_ASKED}
     environment = {name: os.environ[name] for name in os.environ if name not in unwanted}
+    environment["LC_ALL"] = "C"  # what it says is read here, so not in the user's language
     done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment)
     if told and b"not a git repository" in done.stderr:
         done = _run(*arguments, given=given, cwd=cwd or repository(), env=environment | told)

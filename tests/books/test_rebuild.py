@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -839,6 +840,24 @@ def test_a_run_that_was_pulled_by_a_path_is_known_before_its_merge_is_done(
             file.unlink()
     repository.run("git", "checkout", "--ours", "metrics", "dvc.lock")
     assert set(repository.ledger(monkeypatch)) == {"first", "ours", "theirs"}
+
+
+def test_git_is_understood_whatever_language_it_speaks_to_the_user(tmp_path, monkeypatch):
+    # One that speaks German to whoever does not ask for English.
+    real, speaker = shutil.which("git"), tmp_path / "bin/git"
+    speaker.parent.mkdir()
+    speaker.write_text(
+        f"""#!/bin/sh
+        [ "$LC_ALL" = C ] && exec {real} "$@"
+        {real} "$@" 2>/dev/null || {{ echo "Schwerwiegend: kein Git-Repository" >&2; exit 128; }}
+        """
+    )
+    speaker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{speaker.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.chdir(tmp_path)
+    open_ledger()
+    assert hidden_past() == WITHOUT_GIT
 
 
 def test_the_total_is_drawn_over_no_file_of_another_kind(repository):
