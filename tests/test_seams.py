@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import torch
 
 from benchmarks.released_figures import counted, scored_rows
 from stages.books.store import Ledger
+from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
 from stages.pricing import prices_after
@@ -155,3 +157,42 @@ def test_an_evaluation_that_is_refused_costs_nothing(copied_run):
     before = len(Ledger(project.folder / "privacy-ledger.sqlite").entries())
     assert "does not say what it was made from" in project.refused("evaluate")
     assert len(Ledger(project.folder / "privacy-ledger.sqlite").entries()) == before
+
+
+def test_test_figures_of_another_question_are_refused_before_they_cost_anything(copied_run):
+    project = copied_run
+    schema = project.folder / "data/sample_medical_data.schema.json"
+    schema.write_text(schema.read_text().replace('"threshold": 15000', '"threshold": 9000'))
+    project.stage("preprocess")
+    before = len(Ledger(project.folder / "privacy-ledger.sqlite").entries())
+    assert "others than those that the model was trained on" in project.refused("evaluate")
+    assert len(Ledger(project.folder / "privacy-ledger.sqlite").entries()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "may"),
+    [
+        (lambda schema: schema.update(report_by=["region"]), True),
+        (lambda schema: schema.pop("public"), True),
+        (lambda schema: schema["fields"].append({"name": "note", "role": "ignored"}), True),
+        (lambda schema: schema.update(missingValues=["", "NA"]), False),
+        (lambda schema: schema["fields"].pop(0), False),
+        (lambda schema: schema["fields"][0]["constraints"].update(maximum=200), False),
+    ],
+    ids=["groups", "public", "another column", "missing values", "a feature", "bounds"],
+)
+def test_a_model_is_measured_on_rows_that_are_encoded_as_those_it_was_trained_on(change, may):
+    schema = json.loads(SAMPLE_TABLE.schema_text)
+    change(schema)
+    with nullcontext() if may else pytest.raises(UserError, match="Train anew"):
+        SAMPLE_TABLE.require_encoding(json.dumps(schema))
+
+
+def test_exact_figures_of_a_class_that_nobody_is_of_are_numbers(copied_run):
+    project = copied_run
+    project.set(exact_metrics="true", test_fraction=0.002, split_seed=3)  # three rows of one
+    project.stage("preprocess")
+    project.stage("evaluate")
+    figures = told(project, "evaluate")["figures"]
+    assert figures["base_rate"] == 1
+    assert figures["roc_auc"] == 0

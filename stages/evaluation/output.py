@@ -85,7 +85,10 @@ def exact(counted: Counted, model: Model, prepared: Prepared) -> Evaluated:
     labels, parts = prepared.test.labels, prepared.test.parts_of_a_person(counted.person)
     probabilities = np.concatenate(list(predict_probabilities(model, prepared.test.features)))
     areas = [
-        roc_auc_score(labels == of, probabilities[:, of], sample_weight=parts) for of in scored
+        roc_auc_score(labels == of, probabilities[:, of], sample_weight=parts)
+        if 0 < np.count_nonzero(labels == of) < len(labels)
+        else 0.0  # as of noisy counts that have nobody of a class, or nobody else
+        for of in scored
     ]
     known = {
         "loss": log_loss(labels, probabilities, labels=range(classes), sample_weight=parts),
