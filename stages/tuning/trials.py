@@ -112,7 +112,8 @@ def run_trials(
 def _forget(losers: Sequence[str], best: str) -> None:
     """Leave nothing of the losers: no experiment, no output in DVC's cache, no copy or note."""
     made = [commit for name in losers if (commit := commit_of(name))]
-    forget_outputs(made, but=[commit_of(best) or "HEAD", "HEAD", WORKSPACE])
+    if made:  # else nothing is there to forget, whatever state the workspace is in
+        forget_outputs(made, but=[commit_of(best) or "HEAD", "HEAD", WORKSPACE])
     for name in losers:
         remove_experiments(name)
     kept = dvc_folder() / "tmp/exps"
