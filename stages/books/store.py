@@ -27,7 +27,7 @@ from stages.books.sqlite import (
     named,
     writing,
 )
-from stages.errors import UserError
+from stages.errors import GO_BACK, UserError
 from stages.privacy.events import Event
 from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon, units_of
 from stages.versions.commits import current_run, hidden_past
@@ -305,7 +305,6 @@ def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, 
     if seen := {shown[run] for run in runs if run in shown}:
         raise UserError(
             f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "
-            "counts. What no commit has can be removed: dvc exp remove NAME, or git restore "
-            "--staged --worktree dvc.lock metrics"
+            f"counts. What no commit has can be removed: dvc exp remove NAME, or {GO_BACK}"
         )
     return runs
