@@ -2,7 +2,7 @@
 
 Reads metrics/*.json, the tables that training and evaluation left in plots/*.csv, and the model
 with its schema; writes pictures, report and statement into plots/. It reads no private row, and
-spends nothing. And it lets metrics/runs.json take along what the ledger knows.
+spends nothing. And it lets metrics/runs.jsonl take along what the ledger knows.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""The ledger as it travels with commits: metrics/runs.json has every run that it knew of.
+"""The ledger as it travels with commits: metrics/runs.jsonl has every run that it knew of.
 
 So who has the file knows of runs whose own metrics are nowhere any more, or never left the clone
 that made them: in a branch that was squashed, in an experiment that nobody pushed. It is for the
-private repository alone.
+private repository alone. Each run has a line, so that what Git merges has the lines of both sides
+(`merge=union` in .gitattributes).
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
 from stages.books.told import RUNS
-from stages.files import write_json
+from stages.files import write_text
 from stages.versions.files import WORKSPACE, file_at
 
 
 def write_runs() -> None:
     """Write down all that the ledger has, but for what is still to come."""
-    told = [entry for entry in open_ledger().entries() if not _is_to_come(entry)]
-    write_json(RUNS, {"runs": [_known(entry).model_dump(mode="json") for entry in told]})
+    told = [_known(one) for one in open_ledger().entries() if not _is_to_come(one)]
+    write_text(RUNS, "".join(f"{one.model_dump_json()}\n" for one in told))
 
 
 def untold(entries: Sequence[Entry]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -16,13 +16,16 @@ from stages.books.records import (
 )
 from stages.cache import kept_outputs, kept_text
 from stages.errors import UserError
-from stages.versions.files import WORKSPACE, Place, files_at, is_kept_otherwise, places_with, sides
+from stages.versions.files import WORKSPACE, Place, files_at, is_kept_otherwise, places_with
 
 # What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
 
 # What tells of all runs that a ledger had when it was written: the ledger, as commits carry it.
-RUNS = "metrics/runs.json"
+RUNS = "metrics/runs.jsonl"
+
+# The same as one version wrote it, in a single object, of which Git's merges could lose runs.
+FORMER_RUNS = "metrics/runs.json"
 
 # In place of a commit, where only DVC's cache tells of a run.
 RUN_CACHE = "run-cache"
@@ -61,7 +64,7 @@ def told_anywhere() -> Iterator[Told]:
         if not any(one.trial for one in told.own):
             yield told
     for place, path, text in _in_commits():
-        yield from (_read(place, path, side) for side in sides(text))
+        yield _read(place, path, text)
 
 
 def _in_the_cache() -> Iterator[tuple[Place, str, str]]:
@@ -72,22 +75,22 @@ def _in_the_cache() -> Iterator[tuple[Place, str, str]]:
 
 
 def _in_commits() -> Iterator[tuple[Place, str, str]]:
-    changed = places_with(*METRICS, RUNS)
-    places = {place: [*METRICS, *({RUNS} & {*paths})] for place, paths in changed.items()}
-    places[Place(WORKSPACE)] = [*METRICS, RUNS]
-    files = [(place, path) for place, paths in places.items() for path in paths]
+    changed = places_with(*METRICS, RUNS, FORMER_RUNS)
+    places = {place: {*METRICS, *paths} for place, paths in changed.items()}
+    places[Place(WORKSPACE)] = {*METRICS, RUNS, FORMER_RUNS}
+    files = [(place, path) for place, paths in places.items() for path in sorted(paths)]
     for (place, path), text in zip(files, files_at(files), strict=True):
         if text is None and path in changed.get(place, []):
             raise UserError(
                 f"Git knows that {path} changed in {place.commit[:12]} but does not have it, so ε "
                 "of earlier runs is not known. Bring what this clone lacks: git fetch --refetch"
             )
-        yield place, path, text or "{}"
+        yield place, path, text or ""
 
 
 def _read(place: Place, path: str, text: str) -> Told:
     try:
-        metrics = json.loads(text)
+        metrics = {"runs": [*_lines(text)]} if path == RUNS else json.loads(text)
         own, releases, runs = records_in(metrics), releases_in(metrics), known_in(metrics)
         return Told(*place, path, text, own, releases, runs)
     except ValidationError:
@@ -106,3 +109,13 @@ def _read(place: Place, path: str, text: str) -> Told:
                 "it in .git/info/attributes, such as: **/metrics/*.json filter=lfs"
             ) from None
     return Told(*place, path, text)
+
+
+def _lines(text: str) -> Iterator[Any]:
+    """Yield what stands on each line, but for what a merge left between them."""
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            if is_kept_otherwise(line):
+                raise

@@ -50,23 +50,6 @@ def is_kept_otherwise(text: str) -> bool:
     return "\ufffd" in text or text.startswith("version https://git-lfs.github.com/")
 
 
-def sides(text: str) -> list[str]:
-    """Return a text as each side of a merge had it, whose conflicts somebody committed unresolved.
-
-    Without the lines that Git marks them by, whatever is left of these: twice the same, or once.
-    """
-    ours, theirs = list[str](), list[str]()
-    begin = {"<" * 7: [ours], "|" * 7: [], "=" * 7: [theirs], ">" * 7: [ours, theirs]}
-    into = [ours, theirs]
-    for line in text.splitlines(keepends=True):
-        if line[:7] in begin:
-            into = begin[line[:7]]
-        else:
-            for side in into:
-                side.append(line)
-    return [*dict.fromkeys(("".join(ours), "".join(theirs)))]
-
-
 def _checked_out(place: Place, path: str) -> str:
     named = f"{place.commit}:{place.folder}{path}"
     return history("cat-file", "--filters", named).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""metrics/runs.json takes the ledger along, so that who has a commit knows of all runs before."""
+"""metrics/runs.jsonl takes the ledger along, so that who has a commit knows of all runs before."""
 
 import json
 import shutil
@@ -14,13 +14,12 @@ from stages.books.records import PublicSpend, Record
 from stages.books.runs import untold, write_runs
 from stages.books.sqlite import append, append_reservation
 from stages.books.store import Ledger
-from stages.books.told import RUNS
+from stages.books.told import FORMER_RUNS, RUNS
 from stages.books.tunings import begin_trial, opened
 from stages.errors import UserError
 from stages.privacy.events import BestOfMany, Steps
 from stages.privacy.history import Side, Spend
-from stages.versions.files import sides
-from tests.conftest import Project, commit_all
+from tests.conftest import ROOT, Project, commit_all
 
 STEPS = Steps(6.0, 1.0, 20)
 TRAIN = Spend("patients.csv", "one", "0.2 by seed 0", "train", (STEPS,), 3.1, 1e-5)
@@ -63,6 +62,7 @@ def made(folder):
     folder.mkdir()
     clone.run("git", "init", "--quiet", "--initial-branch=main")
     (folder / ".gitignore").write_text("privacy-ledger.sqlite*\n")
+    shutil.copy(ROOT / ".gitattributes", folder)
     commit_all(clone, "begin")
     return clone
 
@@ -79,8 +79,16 @@ def elsewhere(tmp_path):
     return made(tmp_path / "elsewhere")
 
 
+def lines():
+    return [json.loads(line) for line in Path(RUNS).read_text().splitlines()]
+
+
+def write_lines(content):
+    Path(RUNS).write_text("".join(f"{json.dumps(one)}\n" for one in content))
+
+
 def told():
-    return {one["run"]: one["struck"] for one in json.loads(Path(RUNS).read_text())["runs"]}
+    return {one["run"]: one["struck"] for one in lines()}
 
 
 def state(ledger):
@@ -208,43 +216,68 @@ def test_a_struck_run_that_is_seen_again_counts_for_whoever_entered_the_strike(
     assert total > 1.2 * TRAIN.epsilon
 
 
-@pytest.mark.parametrize("base", [True, False], ids=["diff3", "merge"])
-def test_what_either_side_of_an_unresolved_merge_tells_of_counts(clone, base):
-    # Who resolves all but runs.json and squashes has no commit of the other side any more.
+@pytest.mark.parametrize("how", ["pick", "rebase", "squash"])
+def test_a_merge_loses_no_line_of_either_side(clone, tmp_path, monkeypatch, how):
     runs = {clone.run_on(TRAIN)}
     commit_all(clone, "first")
-    clone.run("git", "switch", "--quiet", "--create", "experiment")
-    runs.add(clone.run_on(TRAIN))
-    commit_all(clone, "experiment")
-    clone.run("git", "switch", "--quiet", "main")
-    clone.forget()
+    theirs = Clone(tmp_path / "theirs")
+    clone.run("git", "clone", "--quiet", ".", str(theirs.folder))
     runs.add(clone.run_on(OTHER_PEOPLE))
     commit_all(clone, "meanwhile")
-    clone.run("git", "config", "merge.conflictStyle", "diff3" if base else "merge")
-    clone.run("git", "merge", "--quiet", "--squash", "experiment", expect=1)
-    clone.run("git", "checkout", "--ours", "metrics/train.json")
-    assert "<<<<<<<" in Path(RUNS).read_text()
-    commit_all(clone, "experiment, squashed")
-    clone.forget("experiment")
+    monkeypatch.chdir(theirs.folder)
+    theirs.run("git", "switch", "--quiet", "--create", "experiment")
+    for number in range(2):
+        runs.add(theirs.run_on(TRAIN))
+        commit_all(theirs, f"experiment {number}")
+    theirs.run("git", "fetch", "--quiet", "origin", "main:main")
+    # Either way the first of the two has no commit afterwards.
+    match how:
+        case "rebase":
+            theirs.run("git", "rebase", "main", expect=1)
+            theirs.run("git", "rebase", "--skip", expect=1)
+        case "pick":
+            theirs.run("git", "switch", "--quiet", "main")
+            theirs.run("git", "cherry-pick", "experiment", expect=1)
+        case "squash":
+            theirs.run("git", "switch", "--quiet", "main")
+            theirs.run("git", "merge", "--squash", "experiment", expect=1)
+    assert theirs.run("git", "diff", "--name-only", "--diff-filter=U") == "metrics/train.json\n"
+    theirs.run("git", "checkout", "--theirs", "metrics/train.json")
+    commit_all(theirs, "the last experiment")
+    clone.run("git", "fetch", "--quiet", str(theirs.folder), "HEAD")
+    clone.run("git", "reset", "--quiet", "--hard", "FETCH_HEAD")
+    monkeypatch.chdir(clone.folder)
+    clone.forget()
     assert {entry.run for entry in open_ledger().entries()} == runs
 
 
-@pytest.mark.parametrize("base", ["", "||||||| before\nc\n"])
-def test_a_merge_has_two_sides(base):
-    text = f"a\n<<<<<<< HEAD\nb\n{base}=======\nd\n>>>>>>> theirs\ne\n"
-    assert sides(text) == ["a\nb\ne\n", "a\nd\ne\n"]
-    assert sides("a\nb\n") == ["a\nb\n"]
-
-
-@pytest.mark.parametrize("mark", ["<<<<<<< HEAD", "=======", ">>>>>>> experiment"])
-def test_a_mark_that_was_left_behind_hides_nothing(clone, mark):
-    run = clone.run_on(TRAIN)
-    lines = Path(RUNS).read_text().splitlines()
-    Path(RUNS).write_text("\n".join([*lines[:4], mark, *lines[4:]]))
+def test_what_a_merge_left_between_runs_hides_none(clone):
+    runs = {clone.run_on(TRAIN), clone.run_on(TRAIN)}
+    first, second = Path(RUNS).read_text().splitlines()
+    unresolved = ("<<<<<<< HEAD", first, "=======", second, ">>>>>>> experiment", "")
+    Path(RUNS).write_text("\n".join(unresolved))
     Path("metrics/train.json").unlink()
-    commit_all(clone, "resolved by hand")
+    commit_all(clone, "accepted both")
+    clone.forget()
+    assert {entry.run for entry in open_ledger().entries()} == runs
+
+
+def test_runs_as_a_version_before_told_them_are_known(clone):
+    run = clone.run_on(TRAIN)
+    Path(FORMER_RUNS).write_text(json.dumps({"runs": lines()}, indent=2))
+    Path(RUNS).unlink()
+    Path("metrics/train.json").unlink()
+    commit_all(clone, "as before")
     clone.forget()
     assert {entry.run for entry in open_ledger().entries()} == {run}
+
+
+def test_runs_that_git_keeps_elsewhere_are_asked_for(clone):
+    Path("metrics").mkdir()
+    Path(RUNS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    commit_all(clone, "by LFS")
+    with pytest.raises(UserError, match="git lfs install"):
+        open_ledger()
 
 
 def test_a_run_that_counts_here_counts_once_though_it_was_struck_and_seen_elsewhere(
@@ -285,9 +318,8 @@ def test_what_can_be_seen_counts_whoever_struck_it(clone):
     commit_all(clone, "seen")
     with Ledger().writing() as connection:
         append(connection, kind="strike", run=run, reason="wrongly")
-    content = json.loads(Path(RUNS).read_text())
-    content["runs"][0]["struck"] = "wrongly"
-    Path(RUNS).write_text(json.dumps(content))
+    (one,) = lines()
+    write_lines([one | {"struck": "wrongly"}])
     commit_all(clone, "and struck")
     write_runs()
     assert told() == {run: "wrongly", f"{run}{SEEN}": None}
@@ -314,9 +346,8 @@ def test_by_all_the_names_that_a_table_had_its_people_are_known_elsewhere(clone)
 
 def test_a_name_of_another_machine_takes_nothing_from_the_names_that_a_run_told_itself(clone):
     first = clone.run_on(TRAIN)
-    content = json.loads(Path(RUNS).read_text())
-    content["runs"][0]["read"]["data"] = "/home/theirs/project/patients.csv"
-    Path(RUNS).write_text(json.dumps(content))
+    (one,) = lines()
+    write_lines([one | {"read": one["read"] | {"data": "/home/theirs/project/patients.csv"}}])
     commit_all(clone, "as where that is another folder of Git's repository")
     clone.forget()
     ledger = open_ledger()
@@ -332,7 +363,7 @@ def test_a_table_beside_the_project_has_a_name_that_another_clone_can_read(clone
     for place in (clone.folder / "beside/table.csv", "/elsewhere/table.csv"):
         ledger.reserve(replace(TRAIN, data=str(place)), None)
     write_runs()
-    names = [one["read"]["data"] for one in json.loads(Path(RUNS).read_text())["runs"]]
+    names = [one["read"]["data"] for one in lines()]
     assert names == ["../beside/table.csv", "/elsewhere/table.csv"]
 
 

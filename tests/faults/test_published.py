@@ -167,16 +167,16 @@ REGISTRY = {
     "metrics/evaluate.json: evidence.ledger.spend.epsilon": ACCOUNTANTS,
     "metrics/evaluate.json: evidence.ledger.spend.delta": PARAMETER,
     # All runs, as they tell of themselves.
-    "metrics/runs.json: runs.run": PARAMETER,
-    "metrics/runs.json: runs.past": PARAMETER,
-    "metrics/runs.json: runs.struck": SAID,
-    "metrics/runs.json: runs.measures": PARAMETER,
-    "metrics/runs.json: runs.read.*": PRIVATE,
-    "metrics/runs.json: runs.spend.side": PARAMETER,
-    "metrics/runs.json: runs.spend.deal": PARAMETER,
-    "metrics/runs.json: runs.spend.events.*": ACCOUNTANTS,
-    "metrics/runs.json: runs.spend.epsilon": ACCOUNTANTS,
-    "metrics/runs.json: runs.spend.delta": PARAMETER,
+    "metrics/runs.jsonl: run": PARAMETER,
+    "metrics/runs.jsonl: past": PARAMETER,
+    "metrics/runs.jsonl: struck": SAID,
+    "metrics/runs.jsonl: measures": PARAMETER,
+    "metrics/runs.jsonl: read.*": PRIVATE,
+    "metrics/runs.jsonl: spend.side": PARAMETER,
+    "metrics/runs.jsonl: spend.deal": PARAMETER,
+    "metrics/runs.jsonl: spend.events.*": ACCOUNTANTS,
+    "metrics/runs.jsonl: spend.epsilon": ACCOUNTANTS,
+    "metrics/runs.jsonl: spend.delta": PARAMETER,
     "plots/test_counts.csv: probability_of": PARAMETER,
     "plots/test_counts.csv: label": PARAMETER,
     # Chosen in sight of a first part of the release.
@@ -218,7 +218,7 @@ REGISTRY = {
     "dvc.lock: *.outs.plots/training.*": TRAINING,
     "dvc.lock: *.outs.plots/effects.*": TRAINING,
     "dvc.lock: *.outs.plots/attack.*": ACCOUNTANTS,
-    "dvc.lock: *.outs.metrics/runs.json.*": ACCOUNTANTS,
+    "dvc.lock: *.outs.metrics/runs.jsonl.*": ACCOUNTANTS,
     "dvc.lock: *.outs.plots/report.*": TRAINING,
     "dvc.lock: *.outs.plots/statement.yaml.*": TRAINING,
     "dvc.lock: *.outs.plots/privacy_utility.csv.*": AFTER_COUNTS,
@@ -273,6 +273,9 @@ def keys_of(folder, name):
     path = folder / name
     if path.suffix == ".json":
         return [f"{name}: {key}" for key in json_keys(json.loads(path.read_text()))]
+    if path.suffix == ".jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [f"{name}: {key}" for key in json_keys(lines)]
     if path.suffix == ".csv":
         return [f"{name}: {column}" for column in next(csv.reader(path.open()))]
     if path.suffix == ".lock":
