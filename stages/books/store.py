@@ -66,18 +66,27 @@ class Ledger:
         """
         run = f"{of}-{_new_id()[:8]}" if of else _new_id()
         spends = {run: spend} | ({f"{run}-{AWAITED}-{_new_id()[:8]}": then} if then else {})
-        self.reserve_all(spends, budget, past)
+        self.reserve_all(spends, budget, past, of)
         return run
 
     def reserve_all(
-        self, spends: Mapping[str, Spend], budget: Budget | None, past: Collection[str] = ()
+        self,
+        spends: Mapping[str, Spend],
+        budget: Budget | None,
+        past: Collection[str] = (),
+        of: str | None = None,
     ) -> None:
         """Enter spends about the same people by the ids of their runs: all or none.
+
+        A part of another run takes the place of the one that was reserved with it.
 
         Raises:
             UserError: with them the total would exceed `budget`.
         """
         with self.writing() as connection:
+            for entry in entries_in(connection):
+                if of is not None and entry.is_part_of(of) and entry.struck is None:
+                    append(connection, kind="strike", run=entry.run, reason="another part began")
             if budget is not None:
                 (first, *_) = new = [*spends.values()]
                 refuse_beyond(budget, spends_about(entries_in(connection), first, past), new)

@@ -315,6 +315,23 @@ def test_what_was_reserved_with_a_run_and_has_not_begun_is_struck_with_it(ledger
     assert ledger.take_up(run, TEST) is None
 
 
+def test_what_was_reserved_with_a_run_counts_no_more_once_another_part_has_its_place(ledger):
+    run = ledger.reserve(TRAIN, Budget(5.0, DELTA), then=replace(TEST, epsilon=5.0))
+    cheaper = replace(TEST, events=(DiscreteLaplace(0.5),), epsilon=0.5)
+    refused = replace(TEST, events=(DiscreteLaplace(9.0),), epsilon=9.0)
+    with pytest.raises(UserError, match="No noise was drawn"):
+        ledger.reserve(refused, Budget(5.0, DELTA), of=run)
+    assert ledger.total(TEST) == 5.0  # still awaited
+    part = ledger.reserve(cheaper, Budget(5.0, DELTA), of=run)
+    assert [entry.run for entry in ledger.entries() if entry.struck is None] == [run, part]
+    assert ledger.total(TEST) == TRAIN.epsilon
+    assert ledger.take_up(run, replace(TEST, epsilon=5.0)) is None
+    # But that of another run is.
+    other = ledger.reserve(TRAIN, None, then=TEST)
+    ledger.reserve(cheaper, None, of=run)
+    assert ledger.take_up(other, TEST)
+
+
 def test_what_was_reserved_with_a_run_begins_once_however_many_begin_it(ledger):
     run = ledger.reserve(TRAIN, None, then=TEST)
     with ThreadPoolExecutor(8) as crowd:
