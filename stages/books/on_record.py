@@ -46,7 +46,8 @@ def on_record(
 ) -> Iterator[tuple[str, Found]]:
     """Yield every release on record that is not known, or struck, by its run.
 
-    At the end those that another ledger knew of, of which there may be no more to see.
+    First by its own metrics, then by those of what was made from it, and at the end those that
+    another ledger knew of, of which there may be no more to see.
 
     Args:
         known: runs, and which experiments they were.
@@ -58,6 +59,7 @@ def on_record(
     anywhere = {*known, *elsewhere}
     for told in everything:
         yield from _own(told, known, struck, trials, anywhere)
+    for told in everything:
         yield from _made_from(told, known)
     for run, found in elsewhere.items():
         if run not in known and run not in struck:

@@ -860,6 +860,16 @@ def test_git_is_understood_whatever_language_it_speaks_to_the_user(tmp_path, mon
     assert hidden_past() == WITHOUT_GIT
 
 
+def test_a_run_is_known_by_its_own_metrics_before_what_was_made_of_it(repository, monkeypatch):
+    # Which tell of it what it came to be worth, and of a bundle it is asked what it was asked for.
+    spend = SPEND | {"epsilon": 3.0, "deal": 1}
+    repository.made("second")
+    releases = [{"run": run, "spend": spend} for run in ("second", "measured")]
+    repository.made("measured", stage="evaluate", releases=releases)
+    commit_all(repository, "both at once")
+    assert repository.ledger(monkeypatch)["second"].epsilon == SPEND["epsilon"]
+
+
 def test_the_total_is_drawn_over_no_file_of_another_kind(repository):
     before = (repository.folder / SCHEMA).read_bytes()
     arguments = (sys.executable, "-m", "stages.ledger", "figure", SCHEMA)
