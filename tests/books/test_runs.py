@@ -262,6 +262,14 @@ def test_what_a_merge_left_between_runs_hides_none(clone):
     assert {entry.run for entry in open_ledger().entries()} == runs
 
 
+def test_a_run_is_whole_whatever_is_in_its_names(clone):
+    run = clone.run_on(replace(TRAIN, unit="person by patient\u2028id"))
+    Path("metrics/train.json").unlink()
+    commit_all(clone, "with what Unicode takes for the end of a line")
+    clone.forget()
+    assert {entry.run for entry in open_ledger().entries()} == {run}
+
+
 def test_runs_as_a_version_before_told_them_are_known(clone):
     run = clone.run_on(TRAIN)
     Path(FORMER_RUNS).write_text(json.dumps({"runs": lines()}, indent=2))
