@@ -10,6 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from stages.books.booking import book
+from stages.books.runs import write_runs
 from stages.commands import run_stage
 from stages.evaluation.counting import count
 from stages.evaluation.output import exact, made_from, no_promise, noisy, promise_of
@@ -43,6 +44,7 @@ def main() -> None:
     released = mechanism.release(counted, declared_rows(params, prepared), params.simulation_seed)
     booking.settle(mechanism.events)
     result = noisy(*released, prepared).write(prepared, promise_of(booking, told, past))
+    write_runs()
     print(booking.summary())
     return write_text(EVALUATIONS, f"{booking.name or f'simulated {result.digest}'}\n")
 

@@ -7,6 +7,7 @@ plots/training.csv and plots/attack.csv. Spends ε, which the ledger counts befo
 from threadpoolctl import threadpool_limits
 
 from stages.books.booking import book
+from stages.books.runs import write_runs
 from stages.commands import run_stage
 from stages.params import load_params
 from stages.pricing import testing_spend
@@ -37,6 +38,7 @@ def main() -> None:
     booking.settle(training.history)
 
     result = Trained(params, table, past, training, epochs, spent, booking).write()
+    write_runs()
     print(summary(result), booking.summary(), sep="\n")
     return warn_of_overflow(training.monitors.not_finite)
 

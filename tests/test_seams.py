@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.released_figures import counted, scored_rows
 from stages.books.store import Ledger
+from stages.books.told import RUNS
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
@@ -145,6 +146,18 @@ def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_na
         names.append((project.folder / "models/evaluations.txt").read_text())
     assert [name.split()[0] for name in names] == ["exact", *["simulated"] * 3]
     assert names[1] != names[2] == names[3]
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_whoever_commits_after_any_stage_that_spends_takes_the_ledger_along(copied_run, stage):
+    project = copied_run
+    project.set(target_epsilon=1, epochs=2, hidden_sizes="[]", pieces=0)
+    (project.folder / RUNS).unlink()
+    project.stage(stage)
+    known = {json.loads(line)["run"] for line in (project.folder / RUNS).read_text().splitlines()}
+    ledger = Ledger(project.folder / "privacy-ledger.sqlite")
+    assert told(project, stage)["ledger"][0]["run"] in known
+    assert known == {entry.run for entry in ledger.entries()}
 
 
 def test_an_evaluation_that_is_refused_costs_nothing(copied_run):
