@@ -84,9 +84,8 @@ class Ledger:
             UserError: with them the total would exceed `budget`.
         """
         with self.writing() as connection:
-            for entry in entries_in(connection):
-                if of is not None and entry.is_part_of(of) and entry.struck is None:
-                    append(connection, kind="strike", run=entry.run, reason="another part began")
+            for part in _to_come(entries_in(connection), of):
+                append(connection, kind="strike", run=part.run, reason="another part began")
             if budget is not None:
                 (first, *_) = new = [*spends.values()]
                 refuse_beyond(budget, spends_about(entries_in(connection), first, past), new)
@@ -278,17 +277,16 @@ def _new_id() -> str:
 
 def _awaited(entries: Sequence[Entry], run: str, spend: Spend) -> Entry | None:
     """Return the part that was reserved with a run for `spend`, and has not begun."""
-    return next(
-        (
-            entry
-            for entry in entries
-            if entry.is_part_of(run)
-            and entry.spend == named(spend)
-            and not entry.settled
-            and entry.struck is None
-        ),
-        None,
-    )
+    return next((part for part in _to_come(entries, run) if part.spend == named(spend)), None)
+
+
+def _to_come(entries: Sequence[Entry], run: str | None) -> list[Entry]:
+    """Return the parts that were reserved with a run, and have not begun."""
+    return [
+        one
+        for one in entries
+        if run and one.is_part_of(run) and not one.settled and one.struck is None
+    ]
 
 
 def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, str]) -> list[str]:
@@ -308,9 +306,7 @@ def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, 
             f"entry {number}: what was released of it is also in what entries "
             f"{', '.join(apart)} released. Strike those first, the last one first."
         )
-    awaited = [one for one in entries if one.is_part_of(entry.run)]
-    with_it = [one for one in (*later, *awaited) if one.struck is None]
-    runs = [entry.run, *(one.run for one in with_it)]
+    runs = [one.run for one in (entry, *later, *_to_come(entries, entry.run))]
     if seen := {shown[run] for run in runs if run in shown}:
         raise UserError(
             f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "

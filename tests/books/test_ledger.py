@@ -326,7 +326,12 @@ def test_what_was_reserved_with_a_run_counts_no_more_once_another_part_has_its_p
     assert [entry.run for entry in ledger.entries() if entry.struck is None] == [run, part]
     assert ledger.total(TEST) == TRAIN.epsilon
     assert ledger.take_up(run, replace(TEST, epsilon=5.0)) is None
-    # But that of another run is.
+    # But what an earlier version settled under that id was released.
+    old = ledger.reserve(TRAIN, None, then=TEST)
+    ledger.settle(ledger.entries()[-1].run, TEST.events)
+    ledger.reserve(cheaper, None, of=old)
+    assert [entry.struck for entry in ledger.entries()[-2:]] == [None, None]
+    # And that of another run is still to come.
     other = ledger.reserve(TRAIN, None, then=TEST)
     ledger.reserve(cheaper, None, of=run)
     assert ledger.take_up(other, TEST)
