@@ -12,9 +12,8 @@ from stages.books.names import portable
 from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
-from stages.books.told import RUNS
+from stages.books.told import RUNS, runs_in_workspace
 from stages.files import write_text
-from stages.versions.files import WORKSPACE, file_at
 
 
 def write_runs() -> None:
@@ -28,9 +27,8 @@ def untold(entries: Sequence[Entry]) -> str:
 
     As after `dvc exp apply`, which brings the file of when that experiment ran.
     """
-    text = file_at(WORKSPACE, RUNS) or ""
-    to_tell = [entry for entry in entries if not _is_to_come(entry)]
-    lacking = sum(f'"{entry.run}"' not in text for entry in to_tell)
+    told = runs_in_workspace()
+    lacking = sum(not _is_to_come(entry) and entry.run not in told for entry in entries)
     if not lacking:
         return ""
     return (

@@ -16,7 +16,14 @@ from stages.books.records import (
 )
 from stages.cache import kept_outputs, kept_text
 from stages.errors import UserError
-from stages.versions.files import WORKSPACE, Place, files_at, is_kept_otherwise, places_with
+from stages.versions.files import (
+    WORKSPACE,
+    Place,
+    file_at,
+    files_at,
+    is_kept_otherwise,
+    places_with,
+)
 
 # What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
@@ -67,6 +74,12 @@ def told_anywhere() -> Iterator[Told]:
         yield _read(place, path, text)
 
 
+def runs_in_workspace() -> set[str]:
+    """Return the runs of which the ledger that the next commit takes along tells."""
+    told = _read(Place(WORKSPACE), RUNS, file_at(WORKSPACE, RUNS) or "")
+    return {str(one.run) for one in told.runs}
+
+
 def _in_the_cache() -> Iterator[tuple[Place, str, str]]:
     """Yield what only DVC remembers, as it gives runs back whose metrics nobody committed."""
     for path, digest in kept_outputs(*METRICS):
@@ -106,7 +119,7 @@ def _read(place: Place, path: str, text: str) -> Told:
                 f"{path} of {place.commit[:12]} should be JSON, but Git keeps it encrypted or "
                 "elsewhere, so ε of all runs is not known. Set that up in this clone, as by "
                 "`git-crypt unlock` or `git lfs install`. If .gitattributes names it no more, name "
-                "it in .git/info/attributes, such as: **/metrics/*.json filter=lfs"
+                "it in .git/info/attributes, such as: **/metrics/*.json* filter=lfs"
             ) from None
     return Told(*place, path, text)
 

@@ -150,6 +150,11 @@ def test_what_the_file_lacks_is_told_before_it_is_pushed(clone):
     assert "lacks 2 of these entries" in untold(ledger.entries())
     Path(RUNS).unlink()
     assert "lacks 3 of these entries" in untold(ledger.entries())
+    # Nor is it told of a run that another builds on it.
+    (first, *_) = ledger.entries()
+    clone.run_on(TRAIN, past=[first.run])
+    write_lines([one for one in lines() if one["run"] != first.run])
+    assert "lacks 1 of these entries" in untold(ledger.entries())
 
 
 def test_what_is_to_come_is_not_told(clone):
