@@ -13,16 +13,15 @@ If DVC started this stage, it removed the previous outputs. The last commit's co
 too, with: {GO_BACK}
 Then mend what is said above and run: dvc repro"""
 
-INTERRUPTED = """\
-interrupted: nothing was written. If noise had been drawn, the run counts in full in the privacy
-ledger (python -m stages.ledger), finished or not. Start again with: dvc repro"""
+COUNTS = """\
+If noise had been drawn, the run counts in full in the privacy ledger (python -m stages.ledger)"""
 
+INTERRUPTED = f"""\
+interrupted: nothing was written. {COUNTS},
+finished or not. Start again with: dvc repro"""
 
 # A disk that is full, or one's share of it.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-FULL = """\
-Make room and run again. If noise had been drawn, the run counts in full in the privacy ledger
-(python -m stages.ledger)."""
 
 
 def new_parser(doc: str | None, example: str = "") -> argparse.ArgumentParser:
@@ -64,7 +63,8 @@ def run(main: Callable[[], None], hint: str = "") -> None:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        _speak(f"error: {error.strerror} for {error.filename or 'a file'}. {FULL}", hint)
+        problem = f"{error.strerror} for {error.filename or 'a file'}"
+        _speak(f"error: {problem}. Make room and run again.", hint and f"{COUNTS}.", hint)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         _speak(INTERRUPTED if hint else "interrupted")

@@ -45,7 +45,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.picture:
-        refuse_other_names(arguments.picture)
+        refuse_other_names("--picture", arguments.picture)
     tests = {name: results_at(name)[1] for name in (WORKSPACE, *arguments.revisions)}
     groups = by_subject(tests)
     for subject, alike in groups.items():

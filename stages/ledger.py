@@ -58,7 +58,7 @@ def _export(arguments: Namespace) -> None:
 
 
 def _figure(arguments: Namespace) -> None:
-    refuse_other_names(arguments.file)
+    refuse_other_names("figure", arguments.file)
     params = load_params()
     delta, budget = params.target_delta, params.privacy_budget
     totals = running_totals(of_table(open_ledger().some_entries(), params), delta)

@@ -84,6 +84,7 @@ def test_a_full_disk_is_told_in_words(tmp_path, capsys):
             run(write, "Go back.")
         said = capsys.readouterr().err
         assert said.startswith("error: No space left on device for a file. Make room")
+        assert "counts in full in the privacy ledger" in said
         assert said.endswith("\nGo back.\n")
     assert not (tmp_path / "out.json").exists()
 

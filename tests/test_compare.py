@@ -111,7 +111,7 @@ def test_a_picture_without_a_point_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["picture.jpg", "picture", "notes.md", "plots"])
 def test_a_name_that_is_no_pictures_is_refused_before_anything_is_read(compared, name):
     message = compare(compared, "--rev", "nowhere", "--picture", name, expect=1)
-    assert f"{name}: expected the name of a file that ends in .png" in message
+    assert f"--picture {name}: expected the name of a file that ends in .png" in message
     assert not (compared.folder / name).exists()
 
 

@@ -141,7 +141,7 @@ def test_experiments_run_elsewhere_and_show_up(clone):
     assert "index.html" in page
 
 
-def test_what_runs_json_alone_tells_is_in_it_when_it_is_written_anew(copied_run):
+def test_what_runs_jsonl_alone_tells_is_in_it_when_it_is_written_anew(copied_run):
     runs = copied_run.folder / RUNS
     lines = runs.read_text().splitlines()
     assert len(lines) >= 2

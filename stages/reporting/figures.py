@@ -84,15 +84,16 @@ def picture(draw: Drawing, width: float = SIDE) -> Figure:
     return figure
 
 
-def refuse_other_names(path: Path) -> None:
-    """Refuse a name under which nobody looks for a picture.
+def refuse_other_names(asked: str, path: Path) -> None:
+    """Refuse a name under which nobody looks for a picture; `asked` is the option it was given to.
 
     Raises:
         UserError: it is no PNG file's.
     """
     if path.suffix != ".png" or path.is_dir():
         raise UserError(
-            f"{path}: expected the name of a file that ends in .png. Name one such as picture.png."
+            f"{asked} {path}: expected the name of a file that ends in .png. Name one such as "
+            "picture.png."
         )
 
 

@@ -874,7 +874,7 @@ def test_the_total_is_drawn_over_no_file_of_another_kind(repository):
     before = (repository.folder / SCHEMA).read_bytes()
     arguments = (sys.executable, "-m", "stages.ledger", "figure", SCHEMA)
     told = repository.run(*arguments, env={"PYTHONPATH": str(ROOT)}, expect=1)
-    assert f"{SCHEMA}: expected the name of a file that ends in .png" in told
+    assert f"figure {SCHEMA}: expected the name of a file that ends in .png" in told
     assert (repository.folder / SCHEMA).read_bytes() == before
 
 
