@@ -4,10 +4,12 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
+from stages.files import text_of, texts_in
 from stages.versions.locks import dvc_folder, locked
 
 # An output in a record of the run-cache. To read all of all records as YAML would take long.
@@ -16,8 +18,8 @@ _OUTPUT = re.compile(r"path: (.+)\n(?:  hash: md5\n)?  md5: (\w+)")
 
 def kept_outputs(*outputs: str) -> Iterator[tuple[str, str]]:
     """Yield what DVC's run-cache has of some outputs: each time which, and its hash."""
-    for record in sorted(_cache().glob("runs/*/*/*")):
-        for output, digest in _OUTPUT.findall(record.read_text("utf-8")):
+    for _, record in _records():
+        for output, digest in _OUTPUT.findall(record):
             if output in outputs:
                 yield output, digest
 
@@ -29,32 +31,37 @@ def forget_run(run: str, *metrics: str) -> None:
         run: its id in the ledger.
         metrics: which outputs tell of runs.
     """
-    for record in _cache().glob("runs/*/*/*"):
-        found = _OUTPUT.findall(record.read_text("utf-8"))
+    for path, record in _records():
+        found = _OUTPUT.findall(record)
         if any(run in (kept_text(digest) or "") for name, digest in found if name in metrics):
-            _forget(record)
+            _forget(path)
+
+
+def _records() -> Iterator[tuple[Path, str]]:
+    """Yield the run-cache's records, each by its path and with its text."""
+    return texts_in(_cache(), "runs/*/*/*")
 
 
 def _forget(record: Path) -> None:
-    record.unlink()
-    if not any(record.parent.iterdir()):  # of which DVC takes for granted that a record is in it
+    record.unlink(missing_ok=True)
+    # DVC takes for granted that a record is in such a folder, which goes only if it is empty.
+    with suppress(OSError):
         record.parent.rmdir()
 
 
 def kept_text(digest: str) -> str | None:
     """Return the text of an output, or None where it is not in the cache."""
-    place = _place(_cache(), digest)
-    return place.read_text("utf-8") if place.is_file() else None
+    return text_of(_place(_cache(), digest))
 
 
 def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
     """Remove from DVC's caches what `commits` made and none of the commits `but` knows as well."""
     gone, kept = ({h for one in some for h in _output_hashes(one)} for some in (commits, but))
     cache = _cache()
-    for record in cache.glob("runs/*/*/*"):
-        outputs = (yaml.safe_load(record.read_text("utf-8")) or {}).get("outs", [])
+    for path, record in _records():
+        outputs = (yaml.safe_load(record) or {}).get("outs", [])
         if {str(out.get("md5")) for out in outputs} & (gone - kept):
-            _forget(record)
+            _forget(path)
     held = {part for one in kept for part in _parts(cache, one)}
     for part in {part for one in gone - kept for part in _parts(cache, one)} - held:
         part.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,25 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     """Read a CSV file that another stage wrote, as one dictionary per row."""
     with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def text_of(path: str | Path) -> str | None:
+    """Return a file's text, or None where there is no such file (any more)."""
+    try:
+        return Path(path).read_text("utf-8", errors="replace")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+
+
+def texts_in(folder: Path, pattern: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files of a folder that match a pattern, sorted, each with its text.
+
+    Without those that are hidden, or that others, such as DVC beside this, removed meanwhile.
+    """
+    # Path.glob takes hidden files as well, and fails where a folder goes away.
+    for name in sorted(glob(pattern, root_dir=folder, recursive=True)):  # noqa: PTH207
+        if (text := text_of(folder / name)) is not None:
+            yield folder / name, text
 
 
 @contextmanager

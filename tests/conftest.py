@@ -70,16 +70,17 @@ class Project:
     def finish_queue(self, failures=0):
         """Wait until no experiment is queued or running; each look takes DVC about a second.
 
-        Returns the names of the `failures` experiments that must have failed.
+        Returns what the `failures` experiments printed that must have failed.
         """
         for _ in range(600):
             status = self.run("dvc", "queue", "status")
             if "Queued" not in status and "Running" not in status:
                 break
         failed = [line.split()[1] for line in status.splitlines() if "Failed" in line]
-        assert len(failed) == failures, status
+        logs = [self.run("dvc", "queue", "logs", name) for name in failed]
+        assert len(failed) == failures, "\n".join([status, *logs])
         self.run("dvc", "queue", "stop", "--kill")
-        return failed
+        return logs
 
     def refused(self, stage):
         """Run a stage that should refuse; return its message, having checked that it is one."""

@@ -117,6 +117,13 @@ def make_experiment(repository, name):
     repository.run("git", "update-ref", f"refs/exps/ab/cdef/{name}", "HEAD")
 
 
+def leave_another_of_dvc(repository):
+    """Let DVC run another experiment, whose notes it removes while they are read."""
+    note = repository.folder / ".dvc/tmp/exps/run/another/another.run"
+    note.parent.mkdir(parents=True)
+    note.symlink_to("nowhere")
+
+
 def experiments(repository):
     return repository.run(
         "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps"
@@ -140,6 +147,7 @@ def test_an_interrupted_tuning_leaves_no_trial_and_no_room_for_one(
         begin_trial(ledger, name, TRIAL)
         make_experiment(repository, name)
         made.append(name)
+        leave_another_of_dvc(repository)
         raise stop
 
     monkeypatch.setattr(trials, "_run_trial", run_one)

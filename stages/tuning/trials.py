@@ -16,6 +16,7 @@ from stages.books.tunings import opened
 from stages.cache import forget_outputs
 from stages.errors import UserError
 from stages.evaluation.result import EvaluateResult
+from stages.files import texts_in
 from stages.params import Params, load_params
 from stages.pricing import prepared_for, spends_of
 from stages.privacy.events import BestOfMany
@@ -118,11 +119,11 @@ def _forget(losers: Sequence[str], best: str) -> None:
         remove_experiments(name)
     kept = dvc_folder() / "tmp/exps"
     # Notes of DVC that there was one.
-    for note in [*kept.glob("run/*/*.run"), *kept.glob("standalone/run/*/*.run")]:
-        if any(name in note.read_text("utf-8") for name in losers):
+    for note, text in [*texts_in(kept, "run/*/*.run"), *texts_in(kept, "standalone/run/*/*.run")]:
+        if any(name in text for name in losers):
             shutil.rmtree(note.parent)
     for copy in (kept / "standalone").glob("*"):
-        asked = "".join(file.read_text("utf-8") for file in copy.glob("**/params.yaml"))
+        asked = "".join(text for _, text in texts_in(copy, "**/params.yaml"))
         if any(name in asked for name in losers):
             shutil.rmtree(copy)
 

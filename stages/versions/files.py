@@ -2,9 +2,9 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from stages.files import text_of
 from stages.versions.git import git, heads_of_nothing, history
 
 # The project's folder, as Git spells it: the project may be in a folder of Git's repository. Where
@@ -34,15 +34,10 @@ def files_at(asked: Sequence[tuple[Place, str]]) -> list[str | None]:
 
     def text(place: Place, path: str, kept: str | None) -> str | None:
         if place.commit == WORKSPACE:
-            return _workspace_text(path)
+            return text_of(path)
         return _checked_out(place, path) if is_kept_otherwise(kept or "") else kept
 
     return [text(*one, kept) for one, kept in zip(asked, _texts(told, len(asked)), strict=True)]
-
-
-def _workspace_text(path: str) -> str | None:
-    file = Path(path)
-    return file.read_text("utf-8", errors="replace") if file.is_file() else None
 
 
 def is_kept_otherwise(text: str) -> bool:

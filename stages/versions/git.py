@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.errors import UserError
+from stages.files import text_of
 
 # What Git tells to hooks and aliases of the repository in which it runs them.
 TOLD_BY_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_PREFIX")
@@ -59,10 +60,10 @@ def heads_of_nothing() -> list[str]:
     files = [*Path(folder).glob("*_HEAD"), *Path(folder).glob("worktrees/*/*_HEAD")]
     # Where a branch was before is for `--reflog` to tell, as long as Git keeps that.
     heads = (file for file in files if file.name != "ORIG_HEAD")
-    lines = (line for head in heads for line in head.read_bytes().splitlines())
+    lines = (line for head in heads for line in (text_of(head) or "").split("\n"))
     # DVC fetches experiments from copies of its own, and gives them a reference.
-    ids = (re.match(b"[0-9a-f]{40,}", line) for line in lines if b"/.dvc/tmp/" not in line)
-    return [found[0].decode() for found in ids if found]
+    ids = (re.match("[0-9a-f]{40,}", line) for line in lines if "/.dvc/tmp/" not in line)
+    return [found[0] for found in ids if found]
 
 
 def git(*arguments: str) -> str:

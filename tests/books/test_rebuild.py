@@ -147,6 +147,20 @@ def test_a_run_that_only_dvcs_cache_remembers_is_known(repository, monkeypatch, 
     )
 
 
+def test_what_others_remove_while_it_is_read_hides_no_run(repository, monkeypatch):
+    # As where experiments run at the same time: DVC writes each record beside the others, by a
+    # hidden name, and then moves it; and others forget a run, or end a merge.
+    repository.made("second")
+    repository.remember()
+    repository.run("git", "restore", "dvc.lock", "metrics")
+    records = repository.folder / ".dvc/cache/runs/ab/abc"
+    for gone in (records / "gone", records / ".new.tmp", repository.folder / ".git/MERGE_HEAD"):
+        gone.symlink_to("nowhere")  # named when the folder is read, and not there
+    (records / ".half.tmp").write_text("outs:\n- path: metrics/train.json\n  md5: ab")
+    (repository.folder / ".dvc/cache/files/md5/ab").mkdir(exist_ok=True)
+    assert set(repository.ledger(monkeypatch)) == {"first", "second"}
+
+
 def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
     repository.made("second")
     repository.remember()
