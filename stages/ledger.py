@@ -14,6 +14,7 @@ from stages.commands import new_parser, run
 from stages.params import load_params
 from stages.pricing import another_run, price_list
 from stages.reporting.figures import refuse_other_names, running_total, save
+from stages.versions.commits import at_least
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def _figure(arguments: Namespace) -> None:
     params = load_params()
     delta, budget = params.target_delta, params.privacy_budget
     totals = running_totals(of_table(open_ledger().some_entries(), params), delta)
-    save([running_total(totals, delta, budget, str(params.data))], arguments.file)
+    save([running_total(totals, delta, budget, str(params.data), at_least())], arguments.file)
 
 
 SWEEP = {"action": "append", "default": [], "metavar": "NAME=VALUE,…", "help": "as of dvc exp run"}

@@ -18,6 +18,7 @@ from stages.tabular.schema import Schema
 from stages.tabular.split import source_of
 from stages.training.past import NO_PAST, Past, load_past
 from stages.training.setup import settle, training_spend
+from stages.versions.commits import at_least
 
 
 class Price(NamedTuple):
@@ -35,7 +36,7 @@ class Price(NamedTuple):
         if math.isinf(self.total):
             return " not known: earlier runs protect another unit than this schema"
         if self.refused_at is None:
-            return f"{self.total:>8.3f}"
+            return f"{at_least()}{self.total:>8.3f}"
         return f" refused (`privacy_budget` would have to be {self.refused_at:.3f})"
 
 

@@ -294,8 +294,8 @@ def test_a_simulation_is_not_tuned():
         trials.refuse_untunable([{"momentum": 0.5}], params)
 
 
-@pytest.mark.parametrize("number", [1.0, 0.0, float("nan")])
-def test_one_trial_or_fewer_is_no_tuning(number):
+@pytest.mark.parametrize("number", [1.0, 0.0, float("nan"), float("inf"), 1e300])
+def test_no_more_than_one_trial_is_no_tuning_and_more_than_anybody_can_run_neither(number):
     with pytest.raises(UserError, match="--trials should be above 1"):
         trials.price(number, load_params())
 

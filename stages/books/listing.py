@@ -15,7 +15,7 @@ from stages.params import Params
 from stages.privacy.events import to_json
 from stages.privacy.history import SIDES, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
-from stages.versions.commits import hidden_past
+from stages.versions.commits import at_least
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -47,9 +47,8 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
         )
     spends = counting(people)
     sides = ", ".join(f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in SIDES)
-    is_all = "at least " if hidden_past() else ""
     total = total_epsilon(spends, delta)
-    yield f"total {is_all}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
+    yield f"total {at_least()}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
     if _are_of_table(people, params) and Schema.load(params.schema_path).public:
         yield "This table is declared public: these figures demonstrate and protect nobody."
 

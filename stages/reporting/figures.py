@@ -143,9 +143,12 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def running_total(
-    totals: Sequence[float], delta: float, budget: float | None, table: str
+    totals: Sequence[float], delta: float, budget: float | None, table: str, before: str
 ) -> Figure:
-    """ε of everything released about the people of a table, after each entry of the ledger."""
+    """ε of everything released about the people of a table, after each entry of the ledger.
+
+    `before` is said before the total, such as "at least ".
+    """
 
     def draw(axes: Axes) -> None:
         numbers = range(1, len(totals) + 1)
@@ -153,7 +156,7 @@ def running_total(
         if budget is not None:
             axes.axhline(budget, color=GREY, linestyle="--", linewidth=1)
             axes.text(1, budget, "privacy_budget", color=GREY, va="bottom")
-        axes.set_title(f"ε = {totals[-1]:.2f} spent in {len(totals)} releases")
+        axes.set_title(f"{before}ε = {totals[-1]:.2f} spent in {len(totals)} releases")
         axes.set(
             xlabel=f"release about {table}", ylabel=f"total ε at δ = {delta:g}", ylim=(0, None)
         )

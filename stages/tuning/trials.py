@@ -43,6 +43,9 @@ TUNABLE = {
 # Truncated negative binomial with shape 1: the geometric distribution.
 SHAPE = 1.0
 
+# More on average than anybody has the time for.
+MOST_TRIALS = 10_000
+
 
 def refuse_untunable(grid: Sequence[Mapping[str, Any]], params: Params) -> None:
     """Make sure that every choice of the grid can be a trial.
@@ -71,11 +74,17 @@ def price(trials: float, params: Params) -> list[Spend]:
     """Return what the best of a random number of runs costs on each side.
 
     Args:
-        trials: expected number, above 1.
+        trials: expected number, above 1, at most MOST_TRIALS.
         params: of one run.
+
+    Raises:
+        UserError: the number is another.
     """
-    if not trials > 1:
-        raise UserError(f"--trials should be above 1 on average, but is {trials:g}.")
+    if not 1 < trials <= MOST_TRIALS:
+        raise UserError(
+            f"--trials should be above 1 and at most {MOST_TRIALS:g}, on average, but is "
+            f"{trials:g}. Name a number such as 5."
+        )
     return [_best_of(trials, spend) for spend in spends_of(params, prepared_for(params))]
 
 

@@ -73,6 +73,11 @@ def remove_experiments(pattern: str) -> None:
     git_bytes("update-ref", "--stdin", given=refs.encode())
 
 
+def at_least() -> str:
+    """Return what to say before a total: that it may be more, where `hidden_past` says why."""
+    return "at least " if hidden_past() else ""
+
+
 def hidden_past() -> str | None:
     """Return why commits that may tell of runs are not here, and what to do; None if all are."""
     asked = ("--is-shallow-repository", "--show-prefix")
