@@ -8,15 +8,15 @@ from pathlib import Path
 from stages.books.home import home, neighbour
 from stages.books.names import united
 from stages.books.on_record import NOWHERE, Found, on_record, spend_of
-from stages.books.people import SEEN, UNKNOWN
+from stages.books.people import SEEN, UNKNOWN, Entry
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
-from stages.books.told import METRICS, RUN_CACHE
+from stages.books.told import METRICS, RUN_CACHE, RUNS, told_anywhere
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
 from stages.versions.commits import hidden_past
-from stages.versions.files import HERE, WORKSPACE, places_with
+from stages.versions.files import HERE, WORKSPACE, places_with, short
 from stages.versions.git import repository
 
 
@@ -36,13 +36,24 @@ def own_ledger() -> Ledger:
     """Return the repository's ledger as it is, made if there is none.
 
     Raises:
-        UserError: one lies where the project was before it was moved. Runs that no commit tells of
-            are in it alone.
+        UserError: one lies where the project was before it was moved, or Git has put it away. Runs
+            that no commit tells of are in it alone.
     """
     path = home() / FILE_NAME
     if not path.exists():
+        _refuse_one_put_away(path)
         _refuse_one_left_behind(path)
     return Ledger(path)
+
+
+def _refuse_one_put_away(path: Path) -> None:
+    for place in places_with(FILE_NAME):
+        kept = f"{place.commit}:{place.folder}{FILE_NAME}"
+        raise UserError(
+            f"{path}: no such file, but {short(place.commit)} has the ledger, as `git stash --all` "
+            "puts it away with all that Git ignores. Runs that no commit tells of are in it alone. "
+            f"Bring it back, with: git stash pop, or: git show {kept} > {path}"
+        )
 
 
 def _refuse_one_left_behind(path: Path) -> None:
@@ -61,14 +72,28 @@ def strike(number: int, reason: str) -> None:
     """Let an entry of the ledger no longer count, and DVC not bring its run back.
 
     Raises:
-        UserError: there is no such entry, it is struck already, or its metrics can be seen.
+        UserError: there is no such entry, it is struck already, its metrics can be seen, or another
+            clone made it.
     """
     ledger = open_ledger()
-    known = {entry.run: entry.experiment for entry in ledger.entries()}
+    entries = ledger.entries()
+    _refuse_anothers(next((entry for entry in entries if entry.number == number), None))
+    known = {entry.run: entry.experiment for entry in entries}
     found = [*on_record(known, struck=known)]
-    shown = {run: one.commit[:12] for run, one in found if one.commit != RUN_CACHE}
+    shown = {run: short(one.commit) for run, one in found if one.commit != RUN_CACHE}
     for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
+
+
+def _refuse_anothers(entry: Entry | None) -> None:
+    """Refuse to strike what is known by another ledger's word: who has seen it, none knows here."""
+    told = (one for one in told_anywhere() if entry and one.commit == entry.revision)
+    if entry and any(entry.run == one.run for other in told for one in other.runs):
+        raise UserError(
+            f"entry {entry.number}: it was entered from {RUNS} of {short(str(entry.revision))}, as "
+            "another clone made that run, or this one before it lost its ledger. Whoever made it "
+            "may have shown it, so it counts here. Strike it where it was made, before you push."
+        )
 
 
 def rebuild(ledger: Ledger) -> int:

@@ -23,6 +23,8 @@ from stages.versions.files import (
     files_at,
     is_kept_otherwise,
     places_with,
+    short,
+    workspaces,
 )
 
 # What tells of releases.
@@ -90,13 +92,13 @@ def _in_the_cache() -> Iterator[tuple[Place, str, str]]:
 def _in_commits() -> Iterator[tuple[Place, str, str]]:
     changed = places_with(*METRICS, RUNS, FORMER_RUNS)
     places = {place: {*METRICS, *paths} for place, paths in changed.items()}
-    places[Place(WORKSPACE)] = {*METRICS, RUNS, FORMER_RUNS}
+    places |= {place: {*METRICS, RUNS, FORMER_RUNS} for place in workspaces()}
     files = [(place, path) for place, paths in places.items() for path in sorted(paths)]
     for (place, path), text in zip(files, files_at(files), strict=True):
         if text is None and path in changed.get(place, []):
             raise UserError(
-                f"Git knows that {path} changed in {place.commit[:12]} but does not have it, so ε "
-                "of earlier runs is not known. Bring what this clone lacks: git fetch --refetch"
+                f"Git knows that {path} changed in {short(place.commit)} but does not have it, so "
+                "ε of earlier runs is not known. Bring what this clone lacks: git fetch --refetch"
             )
         yield place, path, text or ""
 
@@ -109,14 +111,14 @@ def _read(place: Place, path: str, text: str) -> Told:
     except ValidationError:
         if looks_like_records(metrics):
             raise UserError(
-                f"{path} of {place.commit[:12]} tells of runs in a way that this version does not "
-                "know, so ε of all runs is not known. It was written by a newer version: update to "
-                "that."
+                f"{path} of {short(place.commit)} tells of runs in a way that this version does "
+                "not know, so ε of all runs is not known. It was written by a newer version: "
+                "update to that."
             ) from None
     except ValueError:
         if is_kept_otherwise(text):
             raise UserError(
-                f"{path} of {place.commit[:12]} should be JSON, but Git keeps it encrypted or "
+                f"{path} of {short(place.commit)} should be JSON, but Git keeps it encrypted or "
                 "elsewhere, so ε of all runs is not known. Set that up in this clone, as by "
                 "`git-crypt unlock` or `git lfs install`. If .gitattributes names it no more, name "
                 "it in .git/info/attributes, such as: **/metrics/*.json* filter=lfs"

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from stages.files import text_of
@@ -11,15 +12,37 @@ from stages.versions.git import git, heads_of_nothing, history
 # it was before it was moved there is spelt from the repository's root, as `before/`.
 HERE = "./"
 
-# In place of a commit's id: the files as they are now.
+# In place of a commit's id: the files as they are now. Of another worktree it is their folder.
 WORKSPACE = "workspace"
 
 
 class Place(NamedTuple):
-    """Where a version of the project is: at a commit or in the workspace, in a folder."""
+    """Where a version of the project is: at a commit or in a workspace, in a folder."""
 
     commit: str
     folder: str = HERE
+
+
+def short(commit: str) -> str:
+    """Return a commit's id as messages have it, or which workspace is in its place."""
+    return commit if _workspace_at(commit) else commit[:12]
+
+
+def _workspace_at(commit: str) -> Path | None:
+    """Return where files are as they are now, or None if they are as a commit has them."""
+    if commit == WORKSPACE:
+        return Path()
+    return Path(commit) if Path(commit).is_absolute() else None
+
+
+def workspaces() -> Iterator[Place]:
+    """Yield this workspace, and that of each other worktree of the repository."""
+    yield Place(WORKSPACE)
+    inside = git("rev-parse", "--show-prefix").strip()
+    for line in git("worktree", "list", "--porcelain").splitlines():
+        kind, _, top = line.partition(" ")
+        if kind == "worktree" and (folder := Path(top, inside)) != Path.cwd():
+            yield Place(str(folder))
 
 
 def file_at(commit: str, path: str, folder: str = HERE) -> str | None:
@@ -33,8 +56,8 @@ def files_at(asked: Sequence[tuple[Place, str]]) -> list[str | None]:
     told = io.BytesIO(history("cat-file", "--batch", given=names.encode()))
 
     def text(place: Place, path: str, kept: str | None) -> str | None:
-        if place.commit == WORKSPACE:
-            return text_of(path)
+        if (workspace := _workspace_at(place.commit)) is not None:
+            return text_of(workspace / path)
         return _checked_out(place, path) if is_kept_otherwise(kept or "") else kept
 
     return [text(*one, kept) for one, kept in zip(asked, _texts(told, len(asked)), strict=True)]

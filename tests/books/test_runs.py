@@ -326,6 +326,27 @@ def test_what_a_ledger_knew_of_a_run_is_no_metrics_of_its_own(clone):
     assert now == {first: "interrupted, and nobody has seen it", second: None, third: None}
 
 
+def test_only_who_made_a_run_strikes_it(clone, elsewhere, monkeypatch):
+    # As where a colleague has an experiment of it, which nobody pushed.
+    theirs = clone.run_on(TRAIN)
+    runs = Path(RUNS).read_text()
+    monkeypatch.chdir(elsewhere.folder)
+    Path(RUNS).parent.mkdir()
+    Path(RUNS).write_text(runs)
+    commit_all(elsewhere, "what was pulled of them")
+    (entry,) = open_ledger().entries()
+    with pytest.raises(UserError, match="Strike it where it was made"):
+        strike(entry.number, "no such experiment here")
+    own = open_ledger().reserve(TRAIN, None)
+    write_runs()
+    commit_all(elsewhere, "and what was interrupted here")
+    strike(open_ledger().entries()[-1].number, "interrupted")
+    assert {one.run: one.struck for one in open_ledger().entries()} == {
+        theirs: None,
+        own: "interrupted",
+    }
+
+
 def test_what_can_be_seen_counts_whoever_struck_it(clone):
     run = clone.run_on(TRAIN)
     commit_all(clone, "seen")
