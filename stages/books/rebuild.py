@@ -47,12 +47,15 @@ def own_ledger() -> Ledger:
 
 
 def _refuse_one_put_away(path: Path) -> None:
-    for place in places_with(FILE_NAME):
-        kept = f"{place.commit}:{place.folder}{FILE_NAME}"
+    put_away = [place for place in places_with(FILE_NAME) if neighbour(place.folder) is None]
+    for commit, folder in put_away[-1:]:
+        # With what SQLite may have left beside it.
+        files = f"'{folder if folder == HERE else f':/{folder}'}{FILE_NAME}*'"
         raise UserError(
-            f"{path}: no such file, but {short(place.commit)} has the ledger, as `git stash --all` "
-            "puts it away with all that Git ignores. Runs that no commit tells of are in it alone. "
-            f"Bring it back, with: git stash pop, or: git show {kept} > {path}"
+            f"{path}: no such file, but {short(commit)} has the ledger, as `git stash --all` puts "
+            "it away with all that Git ignores. Runs that no commit tells of are in it alone. "
+            f"Bring it back with: git stash pop, or in {path.parent} with: "
+            f"git restore --source={commit} {files}"
         )
 
 

@@ -248,7 +248,7 @@ def test_a_ledger_that_git_put_away_is_not_made_anew(repository, monkeypatch):
     repository.run("git", "stash", "--quiet", "--all")
     with pytest.raises(UserError, match="as `git stash --all` puts it away") as refusal:
         open_ledger()
-    way = str(refusal.value).rpartition("or: ")[2]
+    way = str(refusal.value).rpartition("with: ")[2]
     repository.run("bash", "-c", way)
     assert {one.run for one in open_ledger().entries()} == {"first", "second"}
     (repository.folder / "privacy-ledger.sqlite").unlink()
