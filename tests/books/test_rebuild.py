@@ -759,6 +759,9 @@ def test_another_project_of_a_repository_has_other_people_unless_its_table_is_th
     shutil.copytree(repository.folder / "data", other.folder / "data")
     other.made("others", md5=content)
     commit_all(repository, "another project, whose table has the same name")
+    other.write("privacy-ledger.sqlite", "of theirs")
+    other.run("git", "add", "--force", "privacy-ledger.sqlite")
+    commit_all(repository, "and whose ledger was committed")
     spends = repository.ledger(monkeypatch)
     theirs = [spends["others"]] if counts else []
     assert Ledger().total(spends["first"]) == total_epsilon([spends["first"], *theirs], 1e-5)
