@@ -7,8 +7,8 @@ from stages.errors import UserError
 from stages.versions.git import git, git_bytes
 
 SHALLOW = (
-    "this clone is shallow: runs of commits that it lacks are not in the ledger, whose total is "
-    "too low. Bring the commits with: git fetch --unshallow"
+    "this clone is shallow: runs of commits that it lacks may not be in the ledger, whose total is "
+    "too low then. Bring the commits with: git fetch --unshallow"
 )
 
 WITHOUT_GIT = (
