@@ -98,10 +98,12 @@ class Known(Record):
     Attributes:
         past: ids of the runs that it builds on.
         struck: why it does not count, or None if it does.
+        edition: of which edition of the ledger this is a line.
     """
 
     past: tuple[str, ...]
     struck: str | None
+    edition: str = ""
 
 
 def records_in(metrics: Any) -> list[Record]:

@@ -3,9 +3,12 @@
 So who has the file knows of runs whose own metrics are nowhere any more, or never left the clone
 that made them: in a branch that was squashed, in an experiment that nobody pushed. It is for the
 private repository alone. Each run has a line, so that what Git merges has the lines of both sides
-(`merge=union` in .gitattributes).
+(`merge=union` in .gitattributes): all of them, as no edition of the file shares a line with another
+that it has more or less than. Git would leave out what one side never had, as where a commit is
+picked from others.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 from stages.books.names import portable
@@ -19,7 +22,12 @@ from stages.files import write_text
 def write_runs() -> None:
     """Write down all that the ledger has, but for what is still to come."""
     told = [_known(one) for one in open_ledger().entries() if not _is_to_come(one)]
-    write_text(RUNS, "".join(f"{one.model_dump_json()}\n" for one in told))
+    edition = hashlib.sha256(_lines(told).encode()).hexdigest()[:8]
+    write_text(RUNS, _lines([one.model_copy(update={"edition": edition}) for one in told]))
+
+
+def _lines(told: Sequence[Known]) -> str:
+    return "".join(f"{one.model_dump_json()}\n" for one in told)
 
 
 def untold(entries: Sequence[Entry]) -> str:

@@ -256,6 +256,42 @@ def test_a_merge_loses_no_line_of_either_side(clone, tmp_path, monkeypatch, how)
     assert {entry.run for entry in open_ledger().entries()} == runs
 
 
+def test_a_commit_that_is_picked_brings_along_all_runs_that_it_knew(clone):
+    # Between the lines of what it has in common with the others lie those that only it has.
+    first = clone.run_on(TRAIN)
+    commit_all(clone, "first")
+    clone.run("git", "switch", "--quiet", "--create", "experiment")
+    runs = {first, "of a colleague", clone.run_on(TRAIN)}
+    commit_all(clone, "not picked")
+    clone.run("git", "switch", "--quiet", "main")
+    theirs = Path(RUNS).read_text()
+    Path(RUNS).write_text(theirs + theirs.replace(first, "of a colleague"))
+    commit_all(clone, "what a colleague pushed")
+    clone.run("git", "switch", "--quiet", "experiment")
+    clone.run("git", "merge", "--quiet", "main")
+    open_ledger()
+    write_runs()
+    commit_all(clone, "written anew")
+    runs.add(clone.run_on(TRAIN))
+    commit_all(clone, "picked")
+    clone.run("git", "switch", "--quiet", "main")
+    clone.run("git", "cherry-pick", "experiment", expect=1)
+    assert clone.run("git", "diff", "--name-only", "--diff-filter=U") == "metrics/train.json\n"
+    clone.run("git", "checkout", "--theirs", "metrics/train.json")
+    commit_all(clone, "the last experiment")
+    clone.forget("experiment")
+    assert {entry.run for entry in open_ledger().entries()} == runs
+
+
+def test_an_edition_of_the_file_is_the_same_as_long_as_the_ledger_is(clone):
+    clone.run_on(TRAIN)
+    before = Path(RUNS).read_text()
+    write_runs()
+    assert Path(RUNS).read_text() == before
+    clone.run_on(TRAIN)
+    assert not {*before.splitlines()} & {*Path(RUNS).read_text().splitlines()}
+
+
 def test_what_a_merge_left_between_runs_hides_none(clone):
     runs = {clone.run_on(TRAIN), clone.run_on(TRAIN)}
     first, second = Path(RUNS).read_text().splitlines()
