@@ -71,7 +71,7 @@ STRIKE = {"number": {"type": int}, "--reason": {"required": True, "help": "stays
 COMMANDS: dict[str, Any] = {
     "plan": (_plan, "price runs before they are made: the total after each", {"-S": SWEEP}),
     "rebuild": (_rebuild, "enter what commits and experiments tell of", {}),
-    "strike": (_strike, "let the entry of this number no longer count", STRIKE),
+    "strike": (_strike, "let a run made here no longer count, which nobody has seen", STRIKE),
     "export": (_export, "write all entries", {"file": {"type": Path, "help": ".csv or .json"}}),
     "figure": (_figure, "draw the running total", {"file": {"type": Path, "help": ".png"}}),
 }

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from stages.books.sqlite import append
 from stages.books.store import Ledger
 from stages.books.told import RUNS
 from stages.errors import UserError
@@ -556,9 +557,17 @@ def test_a_part_of_another_run_with_the_same_settings_is_refused(workspace, anot
 
 def test_a_run_that_was_struck_is_refused(workspace):
     ledger = Ledger()
-    for entry in reversed(ledger.entries()):  # what was made of it first
-        ledger.strike(entry.number, "never ran")
+    with ledger.writing() as connection:
+        for entry in ledger.entries():
+            append(connection, kind="strike", run=entry.run, reason="never ran")
     refused("was struck")
+
+
+def test_a_run_that_was_published_is_not_struck(workspace, made):
+    ledger = Ledger()
+    for entry in reversed(ledger.entries()):
+        with pytest.raises(UserError, match=f"bundle {made.folder}/bundle was made of it"):
+            ledger.strike(entry.number, "nobody has seen it")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class Entry:
         revision: commit on which the run was started.
         experiment: DVC's name for it, or None.
         past: ids of the runs that it builds on.
+        made_here: whether this ledger reserved it, and did not enter it when it was long made.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Entry:
     revision: str | None
     experiment: str | None
     past: frozenset[str] = frozenset()
+    made_here: bool = True
 
     @property
     def is_open_tuning(self) -> bool:

@@ -8,10 +8,10 @@ from pathlib import Path
 from stages.books.home import home, neighbour
 from stages.books.names import united
 from stages.books.on_record import NOWHERE, Found, on_record, spend_of
-from stages.books.people import SEEN, UNKNOWN, Entry
+from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
-from stages.books.told import METRICS, RUN_CACHE, RUNS, told_anywhere
+from stages.books.told import METRICS, RUN_CACHE
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
@@ -75,28 +75,14 @@ def strike(number: int, reason: str) -> None:
     """Let an entry of the ledger no longer count, and DVC not bring its run back.
 
     Raises:
-        UserError: there is no such entry, it is struck already, its metrics can be seen, or another
-            clone made it.
+        UserError: it may not be struck, see `Ledger.strike`.
     """
     ledger = open_ledger()
-    entries = ledger.entries()
-    _refuse_anothers(next((entry for entry in entries if entry.number == number), None))
-    known = {entry.run: entry.experiment for entry in entries}
+    known = {entry.run: entry.experiment for entry in ledger.entries()}
     found = [*on_record(known, struck=known)]
     shown = {run: short(one.commit) for run, one in found if one.commit != RUN_CACHE}
     for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
-
-
-def _refuse_anothers(entry: Entry | None) -> None:
-    """Refuse to strike what is known by another ledger's word: who has seen it, none knows here."""
-    told = (one for one in told_anywhere() if entry and one.commit == entry.revision)
-    if entry and any(entry.run == one.run for other in told for one in other.runs):
-        raise UserError(
-            f"entry {entry.number}: it was entered from {RUNS} of {short(str(entry.revision))}, as "
-            "another clone made that run, or this one before it lost its ledger. Whoever made it "
-            "may have shown it, so it counts here. Strike it where it was made, before you push."
-        )
 
 
 def rebuild(ledger: Ledger) -> int:

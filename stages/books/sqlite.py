@@ -25,6 +25,9 @@ VERSION = 1
 # A writer may have to wait for others that are summing up their totals.
 LOCK_SECONDS = 120
 
+# Before a bundle's folder, where a bundle is what is made from runs.
+BUNDLE = "bundle "
+
 # What runs are made from: tables that were read for one model may be about the same people.
 BUILT_ON = (
     """
@@ -94,6 +97,12 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise UserError(
+            f"{path}: the privacy ledger was removed meanwhile, so nothing is told of what was to "
+            "be entered. Bring it back from a backup, or run again: what is on record is entered "
+            "in a new one."
+        )
     # SQLite takes an empty file for a new database, and a truncated ledger must not look like one.
     if path.stat().st_size == 0:
         raise sqlite3.DatabaseError("file is empty")
@@ -177,8 +186,9 @@ def append_reservation(
     revision: str | None,
     experiment: str | None,
     past: Collection[str] = (),
+    reason: str | None = None,
 ) -> None:
-    """Enter a spend before it happens, and what it builds on."""
+    """Enter a spend before it happens, and what it builds on; or later, for a reason."""
     append_past(connection, run, past)
     append(
         connection,
@@ -194,6 +204,7 @@ def append_reservation(
         unit=spend.unit,
         revision=revision,
         experiment=experiment,
+        reason=reason,
     )
 
 
@@ -219,10 +230,22 @@ def entries_in(connection: sqlite3.Connection) -> list[Entry]:
             revision=row["revision"],
             experiment=row["experiment"],
             past=past.get(row["run"], frozenset()),
+            made_here=row["reason"] is None,
         )
         for row in rows
         if row["kind"] == "reserve"
     ]
+
+
+def append_bundle(connection: sqlite3.Connection, folder: Path, runs: Collection[str]) -> None:
+    """Enter that a bundle was made from runs."""
+    append_past(connection, f"{BUNDLE}{folder}", runs)
+
+
+def bundles_in(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the runs from which bundles were made, and of each such a bundle."""
+    made = connection.execute("SELECT * FROM built_on WHERE run LIKE ?", (f"{BUNDLE}%",))
+    return {row["past"]: row["run"] for row in made}
 
 
 def _built_on(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:

@@ -16,9 +16,11 @@ from stages.books.home import home
 from stages.books.people import AWAITED, SEEN, Budget, Entry, mixed, refuse_beyond, spends_about
 from stages.books.sqlite import (
     append,
+    append_bundle,
     append_past,
     append_reservation,
     append_settlement,
+    bundles_in,
     connected,
     create,
     entries_in,
@@ -127,7 +129,8 @@ class Ledger:
             if run in {entry.run for entry in entries}:
                 append_past(connection, run, past)
                 return False
-            append_reservation(connection, spend, run, revision, experiment, past)
+            why = "it was made before it was known here"
+            append_reservation(connection, spend, run, revision, experiment, past, why)
             append_settlement(connection, run, spend.events)
             if struck is not None:
                 append(connection, kind="strike", run=run, reason=struck)
@@ -151,13 +154,15 @@ class Ledger:
         """Make sure that a run counts, before anything of it is told.
 
         Raises:
-            UserError: somebody struck it while it ran.
+            UserError: somebody struck it while it ran, or removed the ledger.
         """
-        struck = next((entry.struck for entry in self.entries() if entry.run == run), None)
-        if struck is not None:
+        entry = next((entry for entry in self.entries() if entry.run == run), None)
+        if entry is None or entry.struck is not None:
+            what = "removed" if entry is None else "struck"
+            why = "with the ledger" if entry is None else entry.struck
             raise UserError(
-                f"{self.path}: the entry of this run was struck while it ran ({struck}), so "
-                "nothing of it is written. Make it anew with: dvc repro"
+                f"{self.path}: the entry of this run was {what} while it ran ({why}), so nothing "
+                "of it is written. Make it anew with: dvc repro"
             )
 
     def settle(self, run: str, events: Sequence[Event]) -> None:
@@ -177,14 +182,20 @@ class Ledger:
             shown: runs whose metrics can be seen, and where.
 
         Raises:
-            UserError: there is no such entry, it is struck already, others build on it, or its
-                metrics can be seen.
+            UserError: there is no such entry, it is struck already, another clone made it, others
+                or a bundle build on it, or its metrics can be seen.
         """
         with self.writing() as connection:
-            runs = _struck_together(entries_in(connection), number, shown or {})
+            made = bundles_in(connection)
+            runs = _struck_together(entries_in(connection), number, shown or {}, made)
             for run in runs:
                 append(connection, kind="strike", run=run, reason=reason)
         return runs
+
+    def note_bundle(self, folder: Path, runs: Collection[str]) -> None:
+        """Enter that a bundle was made from runs, which others may have from now on."""
+        with self.writing() as connection:
+            append_bundle(connection, folder, runs)
 
     def entries(self) -> list[Entry]:
         """Return every spend, oldest first."""
@@ -289,7 +300,9 @@ def _to_come(entries: Sequence[Entry], run: str | None) -> list[Entry]:
     ]
 
 
-def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, str]) -> list[str]:
+def _struck_together(
+    entries: Sequence[Entry], number: int, shown: Mapping[str, str], bundles: Mapping[str, str]
+) -> list[str]:
     """Return the runs that are struck with the entry of a number; see `Ledger.strike`."""
     entry = next((entry for entry in entries if entry.number == number), None)
     if entry is None or entry.struck is not None:
@@ -299,6 +312,15 @@ def _struck_together(entries: Sequence[Entry], number: int, shown: Mapping[str, 
         raise UserError(
             f"entry {number}: its run was struck, and its metrics were seen after that, so it "
             "counts for good."
+        )
+    if not entry.made_here:
+        raise UserError(
+            f"entry {number}: another clone made that run, or this one before it lost its ledger, "
+            "so who has seen it is not known here. Strike it where it was made, before you push."
+        )
+    if made := bundles.get(entry.run):
+        raise UserError(
+            f"entry {number}: {made} was made of it, to be given away, so it counts for good."
         )
     later = [one for one in entries if entry.run in one.past and one.struck is None]
     if apart := [str(one.number) for one in later if one.run not in entry.past]:

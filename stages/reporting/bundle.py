@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.books.booking import budget_of
 from stages.books.people import Budget, Entry
-from stages.books.rebuild import open_ledger
+from stages.books.rebuild import open_ledger, own_ledger
 from stages.errors import UserError
 from stages.evaluation.tables import confusion_rows, roc_rows
 from stages.files import whole_folder, write_csv, write_text
@@ -56,6 +56,7 @@ def publish(folder: Path) -> Statement:
                 "got there; if the value is public, declare it in the schema."
             )
         verify(scratch)
+        own_ledger().note_bundle(folder.resolve(), [str(one.run) for one in run.releases])
     return statement
 
 

@@ -137,6 +137,17 @@ def test_a_run_that_is_struck_while_it_runs_tells_nothing(ledger):
         measured.settle(TEST.events)
 
 
+def test_a_run_whose_ledger_is_removed_while_it_runs_tells_nothing(ledger):
+    booking = Booking(TRAIN, None, ledger, ledger.reserve(TRAIN, None))
+    ledger.path.unlink()
+    with pytest.raises(UserError, match="the privacy ledger was removed meanwhile"):
+        booking.settle(TRAIN.events)
+    Ledger(ledger.path)  # as another command makes a new one
+    with pytest.raises(UserError, match="removed while it ran"):
+        booking.settle(TRAIN.events)
+    assert ledger.entries() == []
+
+
 def test_nothing_is_struck_by_what_the_ledger_held_before_it_was_locked(ledger, monkeypatch):
     looks = []
 

@@ -114,6 +114,12 @@ class Repository(Project):
         return {entry.run: entry.spend for entry in open_ledger().entries()}
 
 
+def begin(run):
+    """Let the ledger of this repository reserve a run, as the stage does that makes it."""
+    ledger = open_ledger()
+    ledger.reserve_all({run: ledger.entries()[0].spend}, None)
+
+
 def number_of(run):
     (number,) = [entry.number for entry in open_ledger().entries() if entry.run == run]
     return number
@@ -166,9 +172,10 @@ def test_what_others_remove_while_it_is_read_hides_no_run(repository, monkeypatc
 
 
 def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    begin("second")
     repository.made("second")
     repository.remember()
-    monkeypatch.chdir(repository.folder)
     record = repository.folder / ".dvc/cache/runs/ab/abc/abcd"
     forget_run("another", "metrics/train.json")
     assert record.exists()
@@ -197,7 +204,7 @@ def test_a_trial_of_a_tuning_that_died_counts_once_and_is_not_struck_while_it_is
     ledger = Ledger()
     ledger.reserve_all({"tune-a-train": spend}, None)
     ledger.strike(number_of("tune-a-train"), "the tuning died; each of its trials counts instead")
-    ledger.enter_past(spend, "tune-a-1-train", "HEAD")
+    begin("tune-a-1-train")
     repository.made("tune-a-train", trial="tune-a-1")
     entries = open_ledger().entries()
     assert [one.run for one in entries] == ["first", "tune-a-train", "tune-a-1-train"]
@@ -208,6 +215,7 @@ def test_a_trial_of_a_tuning_that_died_counts_once_and_is_not_struck_while_it_is
 @pytest.mark.parametrize("where", ["workspace", "commit", "experiment"])
 def test_a_run_whose_metrics_can_be_seen_is_not_struck(repository, monkeypatch, where):
     monkeypatch.chdir(repository.folder)
+    begin("second")
     repository.made("second")
     if where != "workspace":
         commit_all(repository, "second")
@@ -230,15 +238,30 @@ def test_a_run_whose_metrics_can_be_seen_is_not_struck(repository, monkeypatch, 
 def test_a_run_whose_metrics_lie_in_another_worktree_is_known_and_not_struck(
     repository, tmp_path, monkeypatch
 ):
+    monkeypatch.chdir(repository.folder)
+    begin("second")
     other = Repository(tmp_path / "other worktree")
     repository.run("git", "worktree", "add", "--quiet", "--detach", str(other.folder))
     shutil.copytree(repository.folder / "data", other.folder / "data", dirs_exist_ok=True)
     other.made("second")
-    assert set(repository.ledger(monkeypatch)) == {"first", "second"}
+    other.made("third", stage="evaluate")
+    assert {one.run for one in open_ledger().entries()} == {"first", "second", "third"}
     with pytest.raises(UserError, match=f"its metrics can be seen in {other.folder}"):
         strike(number_of("second"), "nobody looked")
     other.run("git", "restore", ".")
     strike(number_of("second"), "nobody looked")
+
+
+def test_a_run_that_another_clone_made_is_not_struck_though_nothing_of_it_is_left_here(
+    repository, monkeypatch
+):
+    # As an experiment that was pulled, looked at and removed.
+    monkeypatch.chdir(repository.folder)
+    repository.made("second")
+    open_ledger()
+    repository.run("git", "restore", ".")
+    with pytest.raises(UserError, match="Strike it where it was made"):
+        strike(number_of("second"), "superseded")
 
 
 def test_a_ledger_that_git_put_away_is_not_made_anew(repository, monkeypatch):
@@ -261,6 +284,7 @@ def test_a_ledger_that_git_put_away_is_not_made_anew(repository, monkeypatch):
 def test_a_struck_run_whose_metrics_are_seen_again_counts_once(repository, monkeypatch):
     # As DVC's cache has its files, and a lock that lies somewhere brings them back.
     monkeypatch.chdir(repository.folder)
+    begin("second")
     repository.made("second")
     spend = {one.run: one.spend for one in open_ledger().entries()}["second"]
     whole = Ledger().total(spend)
