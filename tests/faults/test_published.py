@@ -172,6 +172,7 @@ REGISTRY = {
     "metrics/runs.jsonl: struck": SAID,
     "metrics/runs.jsonl: measures": PARAMETER,
     "metrics/runs.jsonl: read.*": PRIVATE,
+    "metrics/runs.jsonl: edition": PRIVATE,  # a hash of all the others
     "metrics/runs.jsonl: spend.side": PARAMETER,
     "metrics/runs.jsonl: spend.deal": PARAMETER,
     "metrics/runs.jsonl: spend.events.*": ACCOUNTANTS,
