@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,16 +9,13 @@ from pathlib import Path
 import yaml
 
 from stages.files import text_of, texts_in
-from stages.versions.locks import dvc_folder, locked
-
-# An output in a record of the run-cache. To read all of all records as YAML would take long.
-_OUTPUT = re.compile(r"path: (.+)\n(?:  hash: md5\n)?  md5: (\w+)")
+from stages.versions.locks import dvc_folder, hashes_in, locked
 
 
 def kept_outputs(*outputs: str) -> Iterator[tuple[str, str]]:
     """Yield what DVC's run-cache has of some outputs: each time which, and its hash."""
     for _, record in _records():
-        for output, digest in _OUTPUT.findall(record):
+        for output, digest in hashes_in(record):
             if output in outputs:
                 yield output, digest
 
@@ -32,7 +28,7 @@ def forget_run(run: str, *metrics: str) -> None:
         metrics: which outputs tell of runs.
     """
     for path, record in _records():
-        found = _OUTPUT.findall(record)
+        found = hashes_in(record)
         if any(run in (kept_text(digest) or "") for name, digest in found if name in metrics):
             _forget(path)
 
@@ -52,6 +48,12 @@ def _forget(record: Path) -> None:
 def kept_text(digest: str) -> str | None:
     """Return the text of an output, or None where it is not in the cache."""
     return text_of(_place(_cache(), digest))
+
+
+def kept_part(digest: str, name: str) -> str | None:
+    """Return the text of a file in an output that is a folder, or None where it is not here."""
+    parts = json.loads(kept_text(digest) or "[]")
+    return next((kept_text(part["md5"]) for part in parts if part["relpath"] == name), None)
 
 
 def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Every release that is on record somewhere, and whose rows it read."""
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 from stages.books.names import name_from
 from stages.books.people import UNKNOWN
 from stages.books.records import Record, Table
-from stages.books.told import RUN_CACHE, Told, told_anywhere
+from stages.books.told import RUN_CACHE, Told, hash_of, told_anywhere
 from stages.privacy.events import from_json
 from stages.privacy.history import Spend
 from stages.tabular.prepared import PREPARED, unit_of
@@ -151,11 +150,11 @@ def _by_lock(told: Told) -> Table:
     ran, read = parameters_in(preprocess), _hashes(preprocess, "deps")
     consumed = _hashes(stage, "deps").get(str(PREPARED), "nothing")
     if (
-        _hashes(stage, "outs").get(told.path) != _md5(told.text)
+        _hashes(stage, "outs").get(told.path) != hash_of(told.text)
         or _hashes(preprocess, "outs").get(str(PREPARED)) != consumed
         or ran.get("data") not in read
         or (schema := file_at(told.commit, str(ran.get("schema")), told.folder)) is None
-        or read.get(ran["schema"]) != _md5(schema)
+        or read.get(ran["schema"]) != hash_of(schema)
     ):
         return NOWHERE
     split = split_name(
@@ -166,11 +165,6 @@ def _by_lock(told: Told) -> Table:
 
 def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
     return {entry["path"]: str(entry.get("md5")) for entry in stage.get(kind, [])}
-
-
-def _md5(text: str) -> str:
-    """Return the hash by which DVC knows a file of this content."""
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def spend_of(record: Record, table: Table) -> Spend:

@@ -40,7 +40,7 @@ class Entry:
         revision: commit on which the run was started.
         experiment: DVC's name for it, or None.
         past: ids of the runs that it builds on.
-        made_here: whether this ledger reserved it, and did not enter it when it was long made.
+        made_here: whether this ledger is known to have reserved it before it was made.
     """
 
     number: int
@@ -52,7 +52,7 @@ class Entry:
     revision: str | None
     experiment: str | None
     past: frozenset[str] = frozenset()
-    made_here: bool = True
+    made_here: bool = False
 
     @property
     def is_open_tuning(self) -> bool:

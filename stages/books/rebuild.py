@@ -11,7 +11,7 @@ from stages.books.on_record import NOWHERE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
-from stages.books.told import METRICS, RUN_CACHE
+from stages.books.told import METRICS, RUN_CACHE, runs_of_models
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
@@ -80,7 +80,8 @@ def strike(number: int, reason: str) -> None:
     ledger = open_ledger()
     known = {entry.run: entry.experiment for entry in ledger.entries()}
     found = [*on_record(known, struck=known)]
-    shown = {run: short(one.commit) for run, one in found if one.commit != RUN_CACHE}
+    places = {run: one.commit for run, one in found if one.commit != RUN_CACHE}
+    shown = {run: short(where) for run, where in (places | runs_of_models()).items()}
     for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
 

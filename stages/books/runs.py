@@ -15,7 +15,7 @@ from stages.books.names import portable
 from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
-from stages.books.told import RUNS, runs_in_workspace
+from stages.books.told import RUNS, lost_runs, runs_in_workspace
 from stages.files import write_text
 
 
@@ -31,18 +31,26 @@ def _lines(told: Sequence[Known]) -> str:
 
 
 def untold(entries: Sequence[Entry]) -> str:
-    """Return a paragraph on what to do where the file lacks some of the ledger's entries, or none.
+    """Return paragraphs on what to do where the file lacks some of the ledger's entries, or none.
 
-    As after `dvc exp apply`, which brings the file of when that experiment ran.
+    As after `dvc exp apply`, which brings the file of when that experiment ran. And where the
+    ledger lacks a run, as somebody committed nothing of it but dvc.lock.
     """
     told = runs_in_workspace()
     lacking = sum(not _is_to_come(entry) and entry.run not in told for entry in entries)
-    if not lacking:
-        return ""
-    return (
-        f"\n{RUNS}, in which commits take the ledger along, lacks {lacking} of these entries. "
-        "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
-    )
+    lines = []
+    if lacking:
+        lines.append(
+            f"\n{RUNS}, in which commits take the ledger along, lacks {lacking} of these entries. "
+            "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
+        )
+    if lost := lost_runs():
+        lines.append(
+            f"\ndvc.lock of {', '.join(lost)} is that of a run whose metrics were not committed "
+            "with it, so that its ε is not known here and not in the totals. Bring its model, "
+            "with: dvc fetch --all-commits, or have its metrics committed where it was made.\n"
+        )
+    return "".join(lines)
 
 
 def _is_to_come(entry: Entry) -> bool:

@@ -28,6 +28,10 @@ LOCK_SECONDS = 120
 # Before a bundle's folder, where a bundle is what is made from runs.
 BUNDLE = "bundle "
 
+# Why a ledger has an entry that it reserved itself, other than one that it was told of later. Those
+# of earlier versions say neither.
+MADE_HERE = "made here"
+
 # What runs are made from: tables that were read for one model may be about the same people.
 BUILT_ON = (
     """
@@ -186,9 +190,9 @@ def append_reservation(
     revision: str | None,
     experiment: str | None,
     past: Collection[str] = (),
-    reason: str | None = None,
+    reason: str | None = MADE_HERE,
 ) -> None:
-    """Enter a spend before it happens, and what it builds on; or later, for a reason."""
+    """Enter a spend and what it builds on: before it happens, or for another reason."""
     append_past(connection, run, past)
     append(
         connection,
@@ -230,7 +234,7 @@ def entries_in(connection: sqlite3.Connection) -> list[Entry]:
             revision=row["revision"],
             experiment=row["experiment"],
             past=past.get(row["run"], frozenset()),
-            made_here=row["reason"] is None,
+            made_here=row["reason"] == MADE_HERE,
         )
         for row in rows
         if row["kind"] == "reserve"

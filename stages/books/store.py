@@ -129,8 +129,7 @@ class Ledger:
             if run in {entry.run for entry in entries}:
                 append_past(connection, run, past)
                 return False
-            why = "it was made before it was known here"
-            append_reservation(connection, spend, run, revision, experiment, past, why)
+            append_reservation(connection, spend, run, revision, experiment, past, reason=None)
             append_settlement(connection, run, spend.events)
             if struck is not None:
                 append(connection, kind="strike", run=run, reason=struck)
@@ -315,8 +314,9 @@ def _struck_together(
         )
     if not entry.made_here:
         raise UserError(
-            f"entry {number}: another clone made that run, or this one before it lost its ledger, "
-            "so who has seen it is not known here. Strike it where it was made, before you push."
+            f"entry {number}: another clone made that run, or this one with an earlier version or "
+            "before it lost its ledger, so who has seen it is not known here. Strike a run where "
+            "it was made, before you push."
         )
     if made := bundles.get(entry.run):
         raise UserError(
@@ -331,7 +331,8 @@ def _struck_together(
     runs = [one.run for one in (entry, *later, *_to_come(entries, entry.run))]
     if seen := {shown[run] for run in runs if run in shown}:
         raise UserError(
-            f"entry {number}: its metrics can be seen in {', '.join(sorted(seen))}, so it "
-            f"counts. What no commit has can be removed: dvc exp remove NAME, or {GO_BACK}"
+            f"entry {number}: it can be seen in {', '.join(sorted(seen))}, so it "
+            f"counts. What no commit has can be removed: dvc exp remove NAME, or {GO_BACK} "
+            "(and what only a reflog has: git reflog expire --expire-unreachable=now --all)"
         )
     return runs

@@ -1,5 +1,6 @@
 """Where anything tells of runs: in commits and experiments, the workspace and DVC's cache."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from stages.books.records import (
     records_in,
     releases_in,
 )
-from stages.cache import kept_outputs, kept_text
+from stages.cache import kept_outputs, kept_part, kept_text
 from stages.errors import UserError
 from stages.versions.files import (
     WORKSPACE,
@@ -26,6 +27,7 @@ from stages.versions.files import (
     short,
     workspaces,
 )
+from stages.versions.locks import locks_anywhere
 
 # What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
@@ -35,6 +37,9 @@ RUNS = "metrics/runs.jsonl"
 
 # The same as one version wrote it, in a single object, of which Git's merges could lose runs.
 FORMER_RUNS = "metrics/runs.json"
+
+# A model, and the file in it that says what it was made from.
+MODEL, DESCRIPTION = "models/classifier", "model.json"
 
 # In place of a commit, where only DVC's cache tells of a run.
 RUN_CACHE = "run-cache"
@@ -72,14 +77,37 @@ def told_anywhere() -> Iterator[Told]:
         # Of a tuning DVC may remember what nobody is shown, as others may be at it.
         if not any(one.trial for one in told.own):
             yield told
-    for place, path, text in _in_commits():
+    for place, path, text in (*_in_commits(), *_in_models()):
         yield _read(place, path, text)
+
+
+def runs_of_models() -> dict[str, str]:
+    """Return the runs from which the models that are here were made, and of each where it is."""
+    told = (_read(place, path, text) for place, path, text in _in_models())
+    return {str(run.run): one.commit for one in told for run in one.releases}
 
 
 def runs_in_workspace() -> set[str]:
     """Return the runs of which the ledger that the next commit takes along tells."""
     told = _read(Place(WORKSPACE), RUNS, file_at(WORKSPACE, RUNS) or "")
     return {str(one.run) for one in told.runs}
+
+
+def lost_runs() -> list[str]:
+    """Return the commits whose dvc.lock names metrics and a model of which neither is here."""
+    train, _ = METRICS
+    told = {hash_of(one.text) for one in told_anywhere() if one.path == train}
+    lost = dict[str, str]()
+    for place, hashes in locks_anywhere():
+        digest, model = hashes.get(train), hashes.get(MODEL, "")
+        if digest and digest not in told and not kept_part(model, DESCRIPTION):
+            lost.setdefault(digest, short(place.commit))
+    return [*lost.values()]
+
+
+def hash_of(text: str) -> str:
+    """Return the hash by which DVC knows a file of this content."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _in_the_cache() -> Iterator[tuple[Place, str, str]]:
@@ -103,9 +131,20 @@ def _in_commits() -> Iterator[tuple[Place, str, str]]:
         yield place, path, text or ""
 
 
+def _in_models() -> Iterator[tuple[Place, str, str]]:
+    """Yield what models say of themselves, as somebody may commit dvc.lock alone."""
+    for place in workspaces():
+        yield place, f"{MODEL}/{DESCRIPTION}", file_at(place.commit, f"{MODEL}/{DESCRIPTION}") or ""
+    for place, hashes in locks_anywhere():
+        if (digest := hashes.get(MODEL)) and (text := kept_part(digest, DESCRIPTION)):
+            yield place, f"{MODEL}/{DESCRIPTION}", text
+
+
 def _read(place: Place, path: str, text: str) -> Told:
     try:
         metrics = {"runs": [*_lines(text)]} if path == RUNS else json.loads(text)
+        if path.endswith(DESCRIPTION):
+            metrics = metrics.get("privacy")
         own, releases, runs = records_in(metrics), releases_in(metrics), known_in(metrics)
         return Told(*place, path, text, own, releases, runs)
     except ValidationError:

@@ -1,14 +1,31 @@
 """What DVC knows of a version: its dvc.lock, and the outputs that this names."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from stages.errors import AMID_A_MERGE, UserError
-from stages.versions.files import HERE, file_at
+from stages.versions.files import HERE, Place, file_at, files_at, places_with, workspaces
 from stages.versions.git import repository
+
+# A file in dvc.lock, or in a record of DVC's run-cache. To read all of them as YAML takes long.
+_HASHED = re.compile(r"path: (.+)\n(?: +hash: md5\n)? +md5: ([\w.]+)")
+
+
+def hashes_in(text: str) -> list[tuple[str, str]]:
+    """Return the paths in a lock, or in a record of the run-cache, each with its hash."""
+    return _HASHED.findall(text)
+
+
+def locks_anywhere() -> Iterator[tuple[Place, dict[str, str]]]:
+    """Yield the paths that each dvc.lock of commits and workspaces names, with their hashes."""
+    places = [*places_with("dvc.lock"), *workspaces()]
+    texts = files_at([(place, "dvc.lock") for place in places])
+    for place, text in zip(places, texts, strict=True):
+        yield place, dict(hashes_in(text or ""))
 
 
 def locked(commit: str, folder: str = HERE) -> dict[str, Any]:

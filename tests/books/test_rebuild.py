@@ -18,7 +18,10 @@ from stages.books.listing import listing
 from stages.books.names import path_of
 from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger, strike
+from stages.books.runs import untold
+from stages.books.sqlite import append_reservation
 from stages.books.store import Ledger
+from stages.books.told import lost_runs
 from stages.cache import forget_run
 from stages.errors import UserError
 from stages.params import load_params
@@ -103,6 +106,20 @@ class Repository(Project):
         made = {"path": f"metrics/{stage}.json", "hash": "md5", "md5": digest}
         record = yaml.safe_dump({"outs": [made]}, sort_keys=False)
         self.write(".dvc/cache/runs/ab/abc/abcd", record)
+
+    def lock_alone(self, run):
+        """Leave a run's model, in the workspace and DVC's cache, and the lock that names it."""
+        model = json.dumps({"privacy": {"releases": [{"run": run, "spend": SPEND}]}})
+        self.write("models/classifier/model.json", model)
+        parts = [{"md5": self.keep(model), "relpath": "model.json"}]
+        folder = f"{self.keep(json.dumps(parts))}.dir"
+        kept = self.folder / f".dvc/cache/files/md5/{folder[:2]}/{folder[2:]}"
+        kept.write_text(json.dumps(parts))
+        metrics = {"path": "metrics/train.json", "hash": "md5", "md5": md5_of(f"of {run}")}
+        outs = [metrics, {"path": "models/classifier", "hash": "md5", "md5": folder}]
+        self.write(
+            "dvc.lock", yaml.safe_dump({"stages": {"train": {"outs": outs}}}, sort_keys=False)
+        )
 
     def write(self, name, text):
         (self.folder / name).parent.mkdir(exist_ok=True, parents=True)
@@ -208,7 +225,7 @@ def test_a_trial_of_a_tuning_that_died_counts_once_and_is_not_struck_while_it_is
     repository.made("tune-a-train", trial="tune-a-1")
     entries = open_ledger().entries()
     assert [one.run for one in entries] == ["first", "tune-a-train", "tune-a-1-train"]
-    with pytest.raises(UserError, match="its metrics can be seen in workspace"):
+    with pytest.raises(UserError, match="it can be seen in workspace"):
         strike(number_of("tune-a-1-train"), "it was killed")
 
 
@@ -224,7 +241,7 @@ def test_a_run_whose_metrics_can_be_seen_is_not_struck(repository, monkeypatch, 
         repository.run("git", "reset", "--quiet", "--hard", "HEAD~1")
         repository.run("git", "reflog", "expire", "--expire=now", "--all")
     number = number_of("second")
-    with pytest.raises(UserError, match="its metrics can be seen in"):
+    with pytest.raises(UserError, match="it can be seen in"):
         strike(number, "nobody looked")
     if where == "workspace":
         repository.run("git", "restore", "metrics", "dvc.lock")
@@ -246,7 +263,7 @@ def test_a_run_whose_metrics_lie_in_another_worktree_is_known_and_not_struck(
     other.made("second")
     other.made("third", stage="evaluate")
     assert {one.run for one in open_ledger().entries()} == {"first", "second", "third"}
-    with pytest.raises(UserError, match=f"its metrics can be seen in {other.folder}"):
+    with pytest.raises(UserError, match=f"it can be seen in {other.folder}"):
         strike(number_of("second"), "nobody looked")
     other.run("git", "restore", ".")
     strike(number_of("second"), "nobody looked")
@@ -260,7 +277,7 @@ def test_a_run_that_another_clone_made_is_not_struck_though_nothing_of_it_is_lef
     repository.made("second")
     open_ledger()
     repository.run("git", "restore", ".")
-    with pytest.raises(UserError, match="Strike it where it was made"):
+    with pytest.raises(UserError, match="Strike a run where it was made"):
         strike(number_of("second"), "superseded")
 
 
@@ -279,6 +296,55 @@ def test_a_ledger_that_git_put_away_is_not_made_anew(repository, monkeypatch):
         open_ledger()
     repository.run("git", "stash", "pop", "--quiet")
     assert {one.run for one in open_ledger().entries()} == {"first", "second"}
+
+
+@pytest.mark.parametrize("where", ["workspace", "cache"])
+def test_a_run_of_which_a_commit_has_the_lock_alone_is_known_by_its_model(
+    repository, monkeypatch, where
+):
+    # `dvc repro` stages dvc.lock, and `git commit -m` takes what is staged.
+    repository.lock_alone("second")
+    if where == "cache":
+        commit_all(repository, "and the next has another model in its workspace")
+        repository.write("models/classifier/model.json", "{}")
+        assert not lost_runs()
+    spends = repository.ledger(monkeypatch)
+    assert set(spends) == {"first", "second"}
+    assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
+
+
+def test_a_run_of_which_a_commit_has_the_lock_alone_is_told_to_be_unknown(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    assert not untold([])
+    repository.lock_alone("second")
+    shutil.rmtree(repository.folder / "models")
+    shutil.rmtree(repository.folder / ".dvc")
+    commit_all(repository, "the lock alone, and nothing was pulled")
+    head = repository.run("git", "rev-parse", "HEAD")[:12]
+    assert f"dvc.lock of {head} is that of a run whose metrics" in untold([])
+
+
+def test_a_run_whose_model_is_here_is_not_struck(repository, monkeypatch):
+    # `git restore .` leaves the model, and the staged dvc.lock.
+    monkeypatch.chdir(repository.folder)
+    begin("second")
+    repository.lock_alone("second")
+    with pytest.raises(UserError, match="it can be seen in workspace"):
+        strike(number_of("second"), "nobody looked")
+    repository.run("git", "restore", ".")
+    shutil.rmtree(repository.folder / "models")
+    strike(number_of("second"), "nobody looked")
+
+
+def test_what_an_earlier_version_entered_is_not_struck(repository, monkeypatch):
+    # It did not say whether it reserved a run or was told of it.
+    monkeypatch.chdir(repository.folder)
+    ledger = open_ledger()
+    spend = ledger.entries()[0].spend
+    with ledger.writing() as connection:
+        append_reservation(connection, spend, "second", "HEAD", None, reason=None)
+    with pytest.raises(UserError, match="this one with an earlier version"):
+        strike(number_of("second"), "superseded")
 
 
 def test_a_struck_run_whose_metrics_are_seen_again_counts_once(repository, monkeypatch):
