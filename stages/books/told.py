@@ -144,7 +144,7 @@ def _read(place: Place, path: str, text: str) -> Told:
     try:
         metrics = {"runs": [*_lines(text)]} if path == RUNS else json.loads(text)
         if path.endswith(DESCRIPTION):
-            metrics = metrics.get("privacy")
+            metrics = metrics.get("privacy") if isinstance(metrics, dict) else None
         own, releases, runs = records_in(metrics), releases_in(metrics), known_in(metrics)
         return Told(*place, path, text, own, releases, runs)
     except ValidationError:

@@ -306,7 +306,7 @@ def test_a_run_of_which_a_commit_has_the_lock_alone_is_known_by_its_model(
     repository.lock_alone("second")
     if where == "cache":
         commit_all(repository, "and the next has another model in its workspace")
-        repository.write("models/classifier/model.json", "{}")
+        repository.write("models/classifier/model.json", "[]")
         assert not lost_runs()
     spends = repository.ledger(monkeypatch)
     assert set(spends) == {"first", "second"}
