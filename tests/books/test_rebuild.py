@@ -303,8 +303,11 @@ def test_a_run_of_which_a_commit_has_the_lock_alone_is_known_by_its_model(
     repository, monkeypatch, where
 ):
     # `dvc repro` stages dvc.lock, and `git commit -m` takes what is staged.
+    monkeypatch.chdir(repository.folder)
     repository.lock_alone("second")
-    if where == "cache":
+    if where == "workspace":
+        shutil.rmtree(repository.folder / ".dvc")
+    else:
         commit_all(repository, "and the next has another model in its workspace")
         repository.write("models/classifier/model.json", "[]")
         assert not lost_runs()
