@@ -106,15 +106,21 @@ def _made_from(told: Told, known: Collection[str]) -> Iterator[tuple[str, Found]
 
 
 def _elsewhere(everything: Collection[Told]) -> dict[str, Found]:
-    """Return all that other ledgers knew."""
-    counted, struck = dict[str, Found](), dict[str, Found]()
+    """Return all that other ledgers knew.
+
+    What one of them struck is struck, unless a merge brought together that another counts it.
+    """
+    counted, struck, disputed = dict[str, Found](), dict[str, Found](), set[str]()
     for told in everything:
+        counting = {str(one.run) for one in told.runs if one.struck is None}
+        disputed |= counting & {str(one.run) for one in told.runs if one.struck is not None}
         for one in told.runs:
             spend = spend_of(one, _today(one.read or NOWHERE, told))
             past = frozenset(one.past)
             found = Found(told.commit, spend, past, elsewhere=True, struck=one.struck)
             (counted if one.struck is None else struck)[str(one.run)] = found
-    return counted | struck  # as they follow each other
+    # As they follow each other.
+    return counted | {run: found for run, found in struck.items() if run not in disputed}
 
 
 def _today(table: Table, told: Told) -> Table:

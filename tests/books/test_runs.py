@@ -362,6 +362,32 @@ def test_what_a_ledger_knew_of_a_run_is_no_metrics_of_its_own(clone):
     assert now == {first: "interrupted, and nobody has seen it", second: None, third: None}
 
 
+def test_a_run_that_one_side_of_a_merge_struck_counts_as_long_as_the_other_counts_it(
+    clone, tmp_path, monkeypatch
+):
+    # As where a folder was copied with its ledger, and a bundle of the run made in the copy.
+    run = open_ledger().reserve(TRAIN, None)
+    write_runs()
+    commit_all(clone, "before the copy")
+    copy = Clone(tmp_path / "copy")
+    shutil.copytree(clone.folder, copy.folder)
+    strike(open_ledger().entries()[-1].number, "nobody saw it")
+    write_runs()
+    commit_all(clone, "struck")
+    later = Clone(tmp_path / "later")
+    clone.run("git", "clone", "--quiet", ".", str(later.folder))
+    monkeypatch.chdir(copy.folder)
+    open_ledger().reserve(OTHER_PEOPLE, None)
+    write_runs()
+    commit_all(copy, "counted")
+    monkeypatch.chdir(later.folder)
+    assert {one.run: one.struck for one in open_ledger().entries()} == {run: "nobody saw it"}
+    (later.folder / "privacy-ledger.sqlite").unlink()
+    later.run("git", "pull", "--quiet", "--no-rebase", str(copy.folder), "main")
+    struck = {one.run: one.struck for one in open_ledger().entries()}
+    assert struck[run] is None
+
+
 def test_only_who_made_a_run_strikes_it(clone, elsewhere, monkeypatch):
     # As where a colleague has an experiment of it, which nobody pushed.
     theirs = clone.run_on(TRAIN)
