@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from stages.books.booking import budget_of
 from stages.books.names import path_of
-from stages.books.people import spends_about
+from stages.books.people import Entry, spends_about
 from stages.books.rebuild import open_ledger
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
@@ -85,16 +85,23 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
     # A sweep over other settings reads the table once.
     tables = {(one.data, one.schema_path, one.test_fraction, one.split_seed): one for one in runs}
     (*_, prepared) = [prepared_for(one) for one in tables.values()]
-    entries, planned = open_ledger().entries(), list[Spend]()
+    entries = open_ledger().entries()
     for params in runs:
         past = load_past(params, prepared)
+        made_from = frozenset(str(one.run) for one in past.releases)
         new = spends_of(params, prepared, past)
-        before = spends_about(entries, new[0], {str(one.run) for one in past.releases})
-        budget, then = budget_of(params), [*before, *planned, *new]
+        budget, then = budget_of(params), [*spends_about(entries, new[0], made_from), *new]
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
         yield Price(total_epsilon(then, params.target_delta), used if refused else None)
-        planned += [] if refused else new
+        # What is made from runs on several tables joins their people for all that follows.
+        entries += [] if refused else [_planned(one, len(entries), made_from) for one in new]
+
+
+def _planned(spend: Spend, number: int, past: frozenset[str]) -> Entry:
+    """Return the entry that a ledger will have of a run which is planned."""
+    run = f"planned after {number}, {spend.side} side"
+    return Entry(number, "", run, spend, False, None, None, None, past)
 
 
 def another_run(params: Params) -> str:

@@ -12,18 +12,20 @@ import pytest
 import torch
 
 from benchmarks.released_figures import counted, scored_rows
+from stages.books.records import PublicSpend, Record
 from stages.books.store import Ledger
 from stages.books.told import RUNS
 from stages.errors import UserError
 from stages.evaluation.release import CountRelease
 from stages.params import load_params
-from stages.pricing import prices_after
+from stages.pricing import prices_after, spends_of
 from stages.privacy.events import Gaussian, from_json
 from stages.privacy.gaussian import epsilon_gaussian
+from stages.privacy.history import Spend, total_epsilon
 from stages.tabular.split import split_name
 from stages.training.checkpoint import NOTHING
 from stages.training.output import Trained, warn_of_overflow
-from stages.training.past import Past
+from stages.training.past import NO_PAST, Past
 from tests.conftest import ROOT, reseal, told
 from tests.test_tune import SAMPLE_SCHEMA_READ, SAMPLE_TABLE
 
@@ -115,6 +117,33 @@ def test_plan_says_which_runs_the_budget_would_refuse_and_goes_on_without_them(p
     assert f"refused (`privacy_budget` would have to be {second.refused_at:.3f})" in str(second)
     (alone,) = prices_after(runs[2:])
     assert first.total < third.total < 1.05 * (first.total + alone.total)
+
+
+class Made(Past):
+    """A past on another table, of which nothing but its run matters here."""
+
+    @property
+    def releases(self):
+        spend = PublicSpend(side="train", events=[], epsilon=3, delta=1)
+        return [Record(run="before", spend=spend)]
+
+    @property
+    def events(self):
+        return []
+
+
+def test_what_a_planned_run_is_made_from_counts_for_all_that_are_planned_after_it(
+    priced, monkeypatch
+):
+    before = Spend("others.csv", "of theirs", "a split", "train", (Gaussian(2.0),), 2.5, 1e-5)
+    Ledger().reserve_all({"before": before}, None)
+    runs = [load_params(overrides={"target_epsilon": epsilon}) for epsilon in (1.0, 2.0)]
+    pasts = iter([Made(), NO_PAST])
+    monkeypatch.setattr("stages.pricing.load_past", lambda *_: next(pasts))
+    *_, last = prices_after(runs)
+    new = [spend for params in runs for spend in spends_of(params, SAMPLE_TABLE)]
+    assert last.total == pytest.approx(total_epsilon([before, *new], runs[1].target_delta))
+    assert last.total > 1.1 * total_epsilon(new, runs[1].target_delta)
 
 
 def test_test_figures_are_told_at_the_models_delta_and_each_evaluation_by_its_name(copied_run):

@@ -332,7 +332,8 @@ def _struck_together(
     if seen := {shown[run] for run in runs if run in shown}:
         raise UserError(
             f"entry {number}: it can be seen in {', '.join(sorted(seen))}, so it "
-            f"counts. What no commit has can be removed: dvc exp remove NAME, or {GO_BACK} "
-            "(and what only a reflog has: git reflog expire --expire-unreachable=now --all)"
+            f"counts. What no commit and nobody else has can be removed: dvc exp remove NAME, or "
+            f"{GO_BACK} (and what only a reflog has: git reflog expire --expire-unreachable=now "
+            "--all)"
         )
     return runs
