@@ -52,8 +52,8 @@ def kept_text(digest: str) -> str | None:
 
 def kept_part(digest: str, name: str) -> str | None:
     """Return the text of a file in an output that is a folder, or None where it is not here."""
-    parts = json.loads(kept_text(digest) or "[]")
-    return next((kept_text(part["md5"]) for part in parts if part["relpath"] == name), None)
+    parts = {part["relpath"]: part["md5"] for part in _listing(digest)}
+    return kept_text(parts[name]) if name in parts else None
 
 
 def forget_outputs(commits: Sequence[str], but: Sequence[str]) -> None:
@@ -76,10 +76,17 @@ def _output_hashes(commit: str) -> set[str]:
 
 def _parts(cache: Path, digest: str) -> Iterator[Path]:
     """Yield where DVC keeps a file, or a folder and all files in it."""
-    if digest.endswith(".dir"):
-        for part in json.loads(kept_text(digest) or "[]"):
-            yield _place(cache, part["md5"])
+    for part in _listing(digest):
+        yield _place(cache, part["md5"])
     yield _place(cache, digest)
+
+
+def _listing(digest: str) -> list[dict[str, str]]:
+    """Return the files of an output that is a folder; none of one that is a file, or not here."""
+    if not digest.endswith(".dir"):
+        return []
+    listed: list[dict[str, str]] = json.loads(kept_text(digest) or "[]")
+    return listed
 
 
 def _place(cache: Path, digest: str) -> Path:

@@ -327,6 +327,15 @@ def test_a_run_of_which_a_commit_has_the_lock_alone_is_told_to_be_unknown(reposi
     assert f"dvc.lock of {head} is that of a run whose metrics" in untold([])
 
 
+def test_a_model_of_another_project_that_is_a_file_tells_of_no_run(repository, monkeypatch):
+    model = repository.keep("weights, and no list of files")
+    outs = [{"path": "models/classifier", "hash": "md5", "md5": model}]
+    lock = yaml.safe_dump({"stages": {"fit": {"outs": outs}}}, sort_keys=False)
+    repository.write("other/dvc.lock", lock)
+    commit_all(repository, "another project beside this one")
+    assert set(repository.ledger(monkeypatch)) == {"first"}
+
+
 def test_a_run_whose_model_is_here_is_not_struck(repository, monkeypatch):
     # `git restore .` leaves the model, and the staged dvc.lock.
     monkeypatch.chdir(repository.folder)
