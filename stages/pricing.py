@@ -101,7 +101,17 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
 def _planned(spend: Spend, number: int, past: frozenset[str]) -> Entry:
     """Return the entry that a ledger will have of a run which is planned."""
     run = f"planned after {number}, {spend.side} side"
-    return Entry(number, "", run, spend, False, None, None, None, past)
+    return Entry(
+        number,
+        "",
+        run,
+        spend,
+        settled=False,
+        struck=None,
+        revision=None,
+        experiment=None,
+        past=past,
+    )
 
 
 def another_run(params: Params) -> str:

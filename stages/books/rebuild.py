@@ -48,9 +48,11 @@ def own_ledger() -> Ledger:
 
 def _refuse_one_put_away(path: Path) -> None:
     put_away = [place for place in places_with(FILE_NAME) if neighbour(place.folder) is None]
-    for commit, folder in put_away[-1:]:
+    if put_away:
+        commit, folder = put_away[-1]
+        top = "" if folder == HERE else ":/"
         # With what SQLite may have left beside it.
-        files = f"'{folder if folder == HERE else f':/{folder}'}{FILE_NAME}*'"
+        files = f"'{top}{folder}{FILE_NAME}*'"
         raise UserError(
             f"{path}: no such file, but {short(commit)} has the ledger, as `git stash --all` puts "
             "it away with all that Git ignores. Runs that no commit tells of are in it alone. "

@@ -31,26 +31,24 @@ def _lines(told: Sequence[Known]) -> str:
 
 
 def untold(entries: Sequence[Entry]) -> str:
-    """Return paragraphs on what to do where the file lacks some of the ledger's entries, or none.
+    """Return paragraphs on what the file lacks of the ledger, and the ledger of dvc.lock; or none.
 
-    As after `dvc exp apply`, which brings the file of when that experiment ran. And where the
-    ledger lacks a run, as somebody committed nothing of it but dvc.lock.
+    The one as after `dvc exp apply`, which brings the file of when that experiment ran. The other
+    where somebody committed nothing of a run but dvc.lock.
     """
     told = runs_in_workspace()
     lacking = sum(not _is_to_come(entry) and entry.run not in told for entry in entries)
-    lines = []
-    if lacking:
-        lines.append(
-            f"\n{RUNS}, in which commits take the ledger along, lacks {lacking} of these entries. "
-            "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
-        )
-    if lost := lost_runs():
-        lines.append(
-            f"\ndvc.lock of {', '.join(lost)} is that of a run whose metrics were not committed "
-            "with it, so that its ε is not known here and not in the totals. Bring its model, "
-            "with: dvc fetch --all-commits, or have its metrics committed where it was made.\n"
-        )
-    return "".join(lines)
+    lost = lost_runs()
+    of_file = (
+        f"\n{RUNS}, in which commits take the ledger along, lacks {lacking} of these entries. "
+        "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
+    )
+    of_ledger = (
+        f"\ndvc.lock of {', '.join(lost)} is that of a run whose metrics were not committed with "
+        "it, so that its ε is not known here and not in the totals. Bring its model, with: dvc "
+        "fetch --all-commits, or have its metrics committed where it was made.\n"
+    )
+    return f"{of_file if lacking else ''}{of_ledger if lost else ''}"
 
 
 def _is_to_come(entry: Entry) -> bool:

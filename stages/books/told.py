@@ -17,6 +17,7 @@ from stages.books.records import (
 )
 from stages.cache import kept_outputs, kept_part, kept_text
 from stages.errors import UserError
+from stages.model.files import CLASSIFIER
 from stages.versions.files import (
     WORKSPACE,
     Place,
@@ -38,8 +39,8 @@ RUNS = "metrics/runs.jsonl"
 # The same as one version wrote it, in a single object, of which Git's merges could lose runs.
 FORMER_RUNS = "metrics/runs.json"
 
-# A model, and the file in it that says what it was made from.
-MODEL, DESCRIPTION = "models/classifier", "model.json"
+# What a model says that it was made from.
+DESCRIPTION = CLASSIFIER / "model.json"
 
 # In place of a commit, where only DVC's cache tells of a run.
 RUN_CACHE = "run-cache"
@@ -96,11 +97,12 @@ def runs_in_workspace() -> set[str]:
 def lost_runs() -> list[str]:
     """Return the commits whose dvc.lock names metrics and a model of which neither is here."""
     train, _ = METRICS
-    told = {hash_of(one.text) for one in told_anywhere() if one.path == train}
+    texts = (*_in_the_cache(), *_in_commits())
+    told = {hash_of(text) for _, path, text in texts if path == train}
     lost = dict[str, str]()
     for place, hashes in locks_anywhere():
-        digest, model = hashes.get(train), hashes.get(MODEL, "")
-        if digest and digest not in told and not kept_part(model, DESCRIPTION):
+        digest, model = hashes.get(train), hashes.get(str(CLASSIFIER), "")
+        if digest and digest not in told and not kept_part(model, DESCRIPTION.name):
             lost.setdefault(digest, short(place.commit))
     return [*lost.values()]
 
@@ -133,17 +135,18 @@ def _in_commits() -> Iterator[tuple[Place, str, str]]:
 
 def _in_models() -> Iterator[tuple[Place, str, str]]:
     """Yield what models say of themselves, as somebody may commit dvc.lock alone."""
+    path = str(DESCRIPTION)
     for place in workspaces():
-        yield place, f"{MODEL}/{DESCRIPTION}", file_at(place.commit, f"{MODEL}/{DESCRIPTION}") or ""
+        yield place, path, file_at(place.commit, path) or ""
     for place, hashes in locks_anywhere():
-        if (digest := hashes.get(MODEL)) and (text := kept_part(digest, DESCRIPTION)):
-            yield place, f"{MODEL}/{DESCRIPTION}", text
+        if text := kept_part(hashes.get(str(CLASSIFIER), ""), DESCRIPTION.name):
+            yield place, path, text
 
 
 def _read(place: Place, path: str, text: str) -> Told:
     try:
         metrics = {"runs": [*_lines(text)]} if path == RUNS else json.loads(text)
-        if path.endswith(DESCRIPTION):
+        if path == str(DESCRIPTION):
             metrics = metrics.get("privacy") if isinstance(metrics, dict) else None
         own, releases, runs = records_in(metrics), releases_in(metrics), known_in(metrics)
         return Told(*place, path, text, own, releases, runs)
