@@ -44,9 +44,9 @@ def untold(entries: Sequence[Entry]) -> str:
         "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
     )
     of_ledger = (
-        f"\ndvc.lock of {', '.join(lost)} is that of a run whose metrics were not committed with "
-        "it, so that its ε is not known here and not in the totals. Bring its model, with: dvc "
-        "fetch --all-commits, or have its metrics committed where it was made.\n"
+        f"\ndvc.lock of {', '.join(lost)} is that of a run whose metrics are not here, so that, if "
+        "no other ledger told of it, its ε is not in the totals. Bring its model, with: dvc fetch "
+        "--all-commits, or have its metrics committed where it was made.\n"
     )
     return f"{of_file if lacking else ''}{of_ledger if lost else ''}"
 
