@@ -27,7 +27,7 @@ from stages.reporting.run import Run
 from stages.reporting.words import with_off
 from stages.training.curves import ending, reach, smoothed
 
-FEW = 3  # classes whose numbers and names have room side by side
+FEW = 3  # classes whose numbers have room with their ±
 WIDEST = 0.5  # ± of a share that is drawn
 
 
@@ -120,8 +120,9 @@ def confusion(run: Run, axes: Axes) -> None:
             color="white" if share > 0.9 else "black",
         )
     places = np.arange(len(run.classes)) + 0.5
-    axes.set_xticks(places, run.classes, rotation=0 if few else 90)
-    axes.set_yticks(places, run.classes, rotation=90 if few else 0, va="center")
+    upright = _side_by_side(run)
+    axes.set_xticks(places, run.classes, rotation=0 if upright else 90)
+    axes.set_yticks(places, run.classes, rotation=90 if upright else 0, va="center")
     axes.invert_yaxis()
     axes.set_title(f"{with_off(run.test, 'accuracy', '.1%')} are right")
     axes.set_xlabel(f"predicted (n ≈ {_people(run):,}; base rate {run.test.base_rate:.1%})")
@@ -256,10 +257,28 @@ OF_TESTING = (confusion, roc, calibration, attack)
 
 
 def _figure(run: Run, drawing: Drawing) -> Figure:
-    # Where each class has a row of its own, a drawing has to grow with them.
-    by_class = drawing in (confusion, roc)
-    width = max(SIDE, 0.5 * len(run.classes) + 2) if by_class else SIDE
-    return picture(partial(_marked, run, drawing), width)
+    return picture(partial(_marked, run, drawing), max(SIDE, _least_width(run, drawing)))
+
+
+def _least_width(run: Run, drawing: Drawing) -> float:
+    """Return how wide a drawing has to be for a row per class, and for the names of these."""
+    classes, names = len(run.classes), _width_of_names(run)
+    if drawing is confusion:
+        cells = classes * (1.5 if classes <= FEW else 0.5)
+        return cells + 1 + (0.0 if _side_by_side(run) else names + 0.5)
+    if drawing is roc and classes > 2:
+        return max(0.5 * classes + 2, 4 + names)
+    return 0.0
+
+
+def _width_of_names(run: Run) -> float:
+    """Return about how many inches the longest name of a class takes."""
+    return 0.1 * max(map(len, run.classes))
+
+
+def _side_by_side(run: Run) -> bool:
+    """Return whether the names of the classes have room under the columns of a matrix."""
+    return len(run.classes) <= FEW and _width_of_names(run) <= SIDE / (len(run.classes) + 1)
 
 
 def _marked(run: Run, drawing: Drawing, axes: Axes) -> None:

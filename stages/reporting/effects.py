@@ -19,6 +19,9 @@ Drawing = Callable[[Run, Axes], None]
 # As many as a page has room for, and a reader patience. The table has the others.
 MOST_PANELS, MOST_LEVELS = 8, 12
 
+# Letters in a line of a legend that several names share, and in one of a single name.
+ONE_LINE, LONGEST = 24, 36
+
 # Of more than two classes, those that move most are drawn.
 LOOKS = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREY, ":", "^"))
 
@@ -34,8 +37,9 @@ def _single(effect: Effect, run: Run, axes: Axes) -> None:
     shown = [*_shown_classes(effect.mean, run.classes)]
     draw = _levels if effect.feature.levels else _range
     draw(effect, shown, axes)
-    if len(shown) > 1:
-        axes.legend(frameon=False, fontsize=10, loc="upper left", ncols=len(shown))
+    if lines := _legend_lines(shown):
+        columns = len(shown) // lines
+        axes.legend(frameon=False, fontsize=10, loc="upper left", ncols=columns)
     axes.set_title(f"{short(effect.feature.name, 22)} moves it by {effect.strength:.2f}")
 
 
@@ -47,6 +51,13 @@ def _shown_classes(mean: npt.NDArray[Any], classes: list[str]) -> Iterator[tuple
         yield int(number), classes[number], look
 
 
+def _legend_lines(shown: list[Any]) -> int:
+    """Return how many lines a legend takes: one if there is room for all names in it, else each."""
+    if len(shown) == 1:
+        return 0
+    return 1 if sum(len(name) for _, name, _ in shown) <= ONE_LINE else len(shown)
+
+
 def _range(effect: Effect, shown: list[Any], axes: Axes) -> None:
     """A line over the range, on the scale of the model, with a band; missing is a point apart."""
     there = np.array([cell is not None for cell in effect.cells])
@@ -55,12 +66,13 @@ def _range(effect: Effect, shown: list[Any], axes: Axes) -> None:
         low, mean, high = (v[:, number] for v in (effect.low, effect.mean, effect.high))
         x = places[there]
         axes.fill_between(x, low[there], high[there], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(x, mean[there], style, color=colour, label=short(name))
+        axes.plot(x, mean[there], style, color=colour, label=short(name, LONGEST))
         axes.vlines(places[~there], low[~there], high[~there], color=colour, alpha=0.2, linewidth=8)
         axes.plot(places[~there], mean[~there], marker, color=colour)
     ticks = [*range(0, sum(there), _step(sum(there))), *np.flatnonzero(~there)]
     axes.set_xticks(places[ticks], [_tick(effect.cells[tick]) for tick in ticks])
-    axes.set(ylim=(-0.02, 1.02 + 0.1 * (len(shown) > 1)), xlabel=_meaning(effect.feature))
+    axes.set(ylim=(-0.02, 1.02 + 0.1 * _legend_lines(shown)), xlabel=_meaning(effect.feature))
+    axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_ylabel(_probability(shown))
 
 
@@ -73,9 +85,11 @@ def _levels(effect: Effect, shown: list[Any], axes: Axes) -> None:
         low, mean, high = (v[places, number] for v in (effect.low, effect.mean, effect.high))
         own = rows + 0.25 * (order - (len(shown) - 1) / 2)
         axes.hlines(own, low, high, color=colour, alpha=0.2, linewidth=8 / len(shown))
-        axes.plot(mean, own, marker, color=colour, label=short(name), markersize=8 - len(shown))
+        axes.plot(
+            mean, own, marker, color=colour, label=short(name, LONGEST), markersize=8 - len(shown)
+        )
     axes.set_yticks(rows, [_tick(effect.cells[place]) for place in places])
-    room = 0.12 * len(rows) * (len(shown) > 1)
+    room = 0.12 * len(rows) * _legend_lines(shown)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5 - room))
     few = "" if len(rows) == len(effect.cells) else f", {len(rows)} of {len(effect.cells)}"
     axes.set(ylabel=_meaning(effect.feature) + few, xlabel=_probability(shown))
