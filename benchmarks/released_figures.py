@@ -109,7 +109,7 @@ def releases(
 
 
 def off(found: Found, half: str) -> dict[str, npt.NDArray[np.float64]]:
-    """Return by figure of how many ± it was off each time; `half` says by which of the two."""
+    """Return by released figure of how many ± it was off each time, by which `half` of the two."""
     return {
         name: np.array(
             [
@@ -117,14 +117,14 @@ def off(found: Found, half: str) -> dict[str, npt.NDArray[np.float64]]:
                 for figures, truth in found
             ]
         )
-        for name in found[0][1]
+        for name in found[0][0]
     }
 
 
 def _report(found: Found, population: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     of_rows = off(found, "noise")
     of_people = off([(figures, population) for figures, _ in found], "new_patients")
-    for name in population:
+    for name in of_rows:
         errors = np.array([float(figures[name].value) - truth[name] for figures, truth in found])
         noise, people = (
             float(np.mean([getattr(figures[name], half) for figures, _ in found]))

@@ -34,7 +34,7 @@ from stages.reporting.verify import hashes_of, parameters_of, verify
 from stages.tabular.schema import Schema
 from stages.training.result import ParentRun, TrainResult
 from stages.versions.commits import SHALLOW
-from tests.conftest import ROOT, Project, commit_all, reseal
+from tests.conftest import ROOT, Project, commit_all, copy_project, reseal
 from tests.examples import SCHEMAS
 from tests.model.test_portable import random_model
 
@@ -98,6 +98,24 @@ def test_a_bundle_verifies_where_there_is_nothing_else(bundle):
     assert done.returncode == 0, done.stderr
     assert "both accountants" in done.stdout
     assert load_statement(bundle / "statement.yaml")["checksum"] in done.stdout
+
+
+def test_where_scores_would_be_nothing_but_noise_none_is_told_drawn_or_published(tmp_path):
+    project = copy_project(tmp_path / "project")
+    # At ε = 0.1 each of six bins would have a deviation of 52 rows, and there are 268.
+    project.set(target_epsilon=0.1, epochs=2)
+    for stage in ("preprocess", "train", "evaluate", "plot"):
+        project.stage(stage)
+    folder = project.folder
+    assert json.loads((folder / "metrics/evaluate.json").read_text())["test_loss"] is None
+    assert not {"loss", "roc_auc"} & EvaluateResult.read(folder).figures.keys()
+    html = (folder / "plots/report.html").read_text()
+    assert "Log loss, ROC area and whatever else hangs on predicted probabilities" in html
+    assert html.count("At this ε the scores of so few test rows") == 2
+    assert "| not released |" in project.run(sys.executable, "-m", "stages.compare")
+    project.run(sys.executable, "-m", "stages.publish", "bundle")
+    project.run(sys.executable, "-m", "stages.publish", "--verify", "bundle")
+    assert "log loss not released" in (folder / "bundle/statement.yaml").read_text()
 
 
 def test_it_holds_what_may_leave_and_nothing_else(bundle):

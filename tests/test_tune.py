@@ -1,6 +1,7 @@
 """Tuning: what may be tuned, and that a trial needs an open reservation. The README runs it."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -86,7 +87,7 @@ def test_every_trial_is_told_that_number_of_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(trials, "open_ledger", lambda: Ledger(tmp_path / "ledger.sqlite"))
     monkeypatch.setattr(trials, "prepared_for", lambda _: SAMPLE_TABLE)
     monkeypatch.setattr(trials, "spends_of", lambda *_: [TRIAL])
-    monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
+    monkeypatch.setattr(trials, "_badness", lambda _: 1.0)
     monkeypatch.setattr(trials, "_forget", lambda *_: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the process is the tests'
     told: list[dict[str, Any]] = []
@@ -300,6 +301,29 @@ def test_no_more_than_one_trial_is_no_tuning_and_more_than_anybody_can_run_neith
         trials.price(number, load_params())
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"accuracy": 0.7, "loss": 0.3}, {"accuracy": 0.9, "loss": 0.4}),
+        ({"accuracy": 0.9}, {"accuracy": 0.7}),  # where scores are not counted
+    ],
+)
+def test_the_best_trial_has_the_least_loss_or_the_most_accuracy_if_there_is_none(
+    monkeypatch, better, worse
+):
+    def told(name, _):
+        return json.dumps({"evidence": [evidence_of({"good": better, "bad": worse}[name])]})
+
+    monkeypatch.setattr(trials, "resolve", lambda name: name)
+    monkeypatch.setattr(trials, "file_at", told)
+    assert min(["bad", "good"], key=trials._badness) == "good"
+
+
+def evidence_of(figures):
+    rest = {"plus_minus": {}, "confusion_matrix": [[1.0]], "epsilon": 1.0, "epsilon_overall": 1.0}
+    return {"figures": figures, **rest}
+
+
 def test_the_best_of_many_is_priced_above_a_trial():
     best = trials._best_of(5.0, TRIAL)
     assert best.events == (BestOfMany(TRIAL.events, 5.0, 1.0),)
@@ -355,7 +379,7 @@ def test_how_many_trials_there_are_is_drawn_anew_each_time(monkeypatch, ledger):
     monkeypatch.setattr(trials, "open_ledger", lambda: ledger)
     ran: list[str] = []
     monkeypatch.setattr(trials, "_run_trial", lambda name, _: ran.append(name))
-    monkeypatch.setattr(trials, "_loss", lambda _: 1.0)
+    monkeypatch.setattr(trials, "_badness", lambda _: 1.0)
     monkeypatch.setattr(trials, "_forget", lambda *_: None)
     steps = trials._steps_of(load_params())
     monkeypatch.setattr(trials, "_steps_of", lambda _: steps)

@@ -26,13 +26,19 @@ class Table(NamedTuple):
     Attributes:
         confusion: (…, classes, classes) by label and prediction.
         scores: (…, scored classes, 2, bins): for each class whose scores are counted rows of the
-            others and rows of it, by bin of the probability that the model gives to it.
+            others and rows of it, by bin of the probability that the model gives to it. Of no
+            class where they would hold nothing but noise.
         thresholds: (bins - 1,) between the bins.
     """
 
     confusion: Values
     scores: Values
     thresholds: Values
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether scores were counted."""
+        return len(self.thresholds) > 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Layout:
 
     Attributes:
         classes: how many there are.
-        places: of the thresholds in THRESHOLDS; with two classes 1/2 is among them.
+        places: of the thresholds in THRESHOLDS; with two classes 1/2 is among them. None, if
+            scores are not counted.
     """
 
     classes: int
@@ -50,7 +57,7 @@ class Layout:
     @property
     def scored(self) -> int:
         """The number of classes whose scores are counted."""
-        return len(scored_classes(self.classes))
+        return len(scored_classes(self.classes)) if len(self.places) else 0
 
     @property
     def size(self) -> int:
@@ -79,7 +86,7 @@ class Layout:
             confusion: (classes, classes).
             scores: (scored classes, 2, CELLS) by cell, of which bins are made.
         """
-        binned = np.add.reduceat(scores, [0, *(self.places + 1)], axis=-1)
+        binned = np.add.reduceat(scores[: self.scored], [0, *(self.places + 1)], axis=-1)
         return np.append(confusion, binned).astype(np.float64)
 
     @cached_property
@@ -145,7 +152,7 @@ class Layout:
     def _equal(self) -> Iterator[tuple[Places, Places]]:
         """Yield groups of counts of scores, and those of predictions with the same sum."""
         confusion = self._cells[0]
-        if self.classes == 2:
+        if self.classes == 2 and self.scored:
             middle = int(np.searchsorted(self.places, MIDDLE)) + 1
             for label, row in enumerate(self._cells[1][0]):
                 yield row[:middle], confusion[label, :1]

@@ -22,7 +22,8 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
     """Return every metric of tables, each of shape (…).
 
     With two classes precision, recall, F1 and ROC area are those of class 1; with more they are
-    means over classes, each against the rest. A metric whose denominator is empty is 0.
+    means over classes, each against the rest. A metric whose denominator is empty is 0. Log loss
+    and ROC area are there if scores were counted.
 
     Args:
         table: the counts.
@@ -34,7 +35,6 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
     rows = of_label.sum(axis=-1)
     recalls, precisions = _ratio(right, of_label), _ratio(right, predicted)
     f1s = _ratio(2 * right, of_label + predicted)
-    areas = roc_area(table.scores)
     own = (lambda each: each[..., -1]) if confusion.shape[-1] == 2 else _mean
     share_right, base_rate = accuracy(table), shares_of_classes(table).max(axis=-1)
     near = {"within_one_band": _within_one_band(confusion, rows)} if ordered else {}
@@ -42,12 +42,12 @@ def all_metrics(table: Table, *, ordered: bool = False) -> dict[str, Values]:
         "accuracy": share_right,
         "base_rate": base_rate,
         "gain": share_right - base_rate,
-        "loss": _loss(table),
+        **({"loss": _loss(table)} if table.has_scores else {}),
         "balanced_accuracy": _mean(recalls),
         "precision": own(precisions),
         "recall": own(recalls),
         "f1": own(f1s),
-        "roc_auc": own(areas),
+        **({"roc_auc": own(roc_area(table.scores))} if table.has_scores else {}),
         **near,
     }
 

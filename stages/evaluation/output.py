@@ -16,7 +16,7 @@ from stages.evaluation.layout import Layout, scored_classes
 from stages.evaluation.released import Released, figures_of_everyone, figures_of_groups
 from stages.evaluation.result import EvaluateResult, PlusMinus
 from stages.evaluation.scores import THRESHOLDS
-from stages.evaluation.tables import confusion_rows, group_rows, roc_rows, score_rows
+from stages.evaluation.tables import group_rows, score_rows, write_drawn
 from stages.files import write_csv
 from stages.model.files import CLASSIFIER
 from stages.model.perceptron import Model, predict_probabilities
@@ -54,8 +54,7 @@ class Evaluated:
         )
         plots = Path("plots")
         write_csv(plots / "test_counts.csv", score_rows(table, classes))
-        write_csv(plots / "confusion.csv", confusion_rows(table.confusion, classes))
-        write_csv(plots / "roc.csv", roc_rows(table))
+        write_drawn(table, classes, plots)
         write_csv(plots / "subgroups.csv", [*self._group_rows(prepared.groups)])
         result.write()
         return result

@@ -10,7 +10,13 @@ from stages.evaluation.counted import Counted
 from stages.evaluation.estimate import Estimate
 from stages.evaluation.layout import Groups, Layout
 from stages.evaluation.released import Released
-from stages.evaluation.scores import Values, choose_thresholds, others_of, with_middle
+from stages.evaluation.scores import (
+    MIDDLE,
+    Values,
+    choose_thresholds,
+    others_of,
+    with_middle,
+)
 from stages.params import Params
 from stages.privacy.events import Event, Gaussian
 from stages.privacy.gaussian import epsilon_gaussian, gaussian_noise
@@ -29,7 +35,8 @@ GROUPS = 0.25
 # so that with full batches no attack finds more in the test figures than in the model.
 MARGIN = 0.005
 
-# As many bins as leave 24 σ rows to each, but neither fewer nor more than this.
+# As many bins as leave 24 σ rows to each, but neither fewer nor more than this; none at all where
+# the fewest would have fewer rows each than one deviation of their noise.
 ROWS_PER_BIN, FEWEST_BINS, MOST_BINS = 24.0, 6, 64
 
 # Adds noise of a deviation to a vector of counts.
@@ -88,6 +95,8 @@ class CountRelease:
 
     def bins(self, rows: float) -> int:
         """Return into how many bins scores are counted, by the declared number of test rows."""
+        if rows / FEWEST_BINS < self._deviation_of_bins(Layout(self.classes, np.array([MIDDLE]))):
+            return 0
         enough = rows / (ROWS_PER_BIN * self.noise_multiplier)
         return int(np.clip(enough, FEWEST_BINS, MOST_BINS))
 
@@ -130,7 +139,9 @@ class CountRelease:
         return Released(layout, told), groups
 
     def _settle(self, counted: Counted, bins: int, noise: Noise) -> Layout:
-        """Find out where scores are, and choose the bins."""
+        """Find out where scores are, and choose the bins, if there are to be any."""
+        if not bins:
+            return Layout(self.classes, np.array([], dtype=np.int64))
         # With two classes the scores of class 1; with more those of rows' own classes, and where
         # those of the others are likely to be.
         deviation, two = self.deviation(WHERE), self.classes == 2
@@ -142,14 +153,23 @@ class CountRelease:
 
     def parts(self, layout: Layout) -> list[tuple[Groups, float]]:
         """Return the sums of counts that are released, part by part, and σ of each."""
-        own, each = (0.0, BINS) if self.classes == 2 else (BINS / 2, BINS / 2)
-        bins = self.deviation(each / len(layout.widths), layout.scored)
-        return [
-            (layout.outcomes(), self.deviation(OUTCOMES)),
-            (layout.confusion(), self.deviation(CONFUSION)),
-            *((layout.bins(width), bins) for width in layout.widths),
-            *([(layout.own(), self.deviation(own))] if own else []),
+        # What scores do not need goes to the predictions.
+        whole = 1.0 if layout.scored else OUTCOMES + CONFUSION
+        parts = [
+            (layout.outcomes(), self.deviation(OUTCOMES / whole)),
+            (layout.confusion(), self.deviation(CONFUSION / whole)),
         ]
+        if layout.scored:
+            bins = self._deviation_of_bins(layout)
+            parts += [(layout.bins(width), bins) for width in layout.widths]
+        if own := layout.own():
+            parts += [(own, self.deviation(BINS / 2))]
+        return parts
+
+    def _deviation_of_bins(self, layout: Layout) -> float:
+        """σ of each count of scores; of several classes half is for those of rows' own classes."""
+        share = BINS if layout.scored == 1 else BINS / 2
+        return self.deviation(share / len(layout.widths), layout.scored)
 
     def estimate(self, layout: Layout, noisy: Sequence[Values]) -> Estimate:
         """Return the counts that agree best with noisy sums of them, part by part.

@@ -64,9 +64,9 @@ class EvaluateResult(Result):
         return self.figures["accuracy"]
 
     @property
-    def loss(self) -> float:
-        """Mean log loss of the test rows, in nats."""
-        return self.figures["loss"]
+    def loss(self) -> float | None:
+        """Mean log loss of the test rows, in nats; None if scores were not counted."""
+        return self.figures.get("loss")
 
     def off(self, figure: str) -> PlusMinus:
         """Return how far a figure may be off."""

@@ -1,6 +1,7 @@
 """What the released tables look like as rows of CSV, for DVC's plots and for the plot stage."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ from stages.evaluation.estimate import Measured
 from stages.evaluation.layout import Layout, Table, scored_classes
 from stages.evaluation.metrics import roc_curve
 from stages.evaluation.scores import THRESHOLDS, Values
+from stages.files import write_csv
 
 Rows = list[dict[str, Any]]
+
+_CONFUSION = ("actual", "predicted")
+_ROC = ("false_positive_rate", "true_positive_rate")
 
 # As many made-up people as Git and a browser take with ease.
 MOST_ROWS = 10_000
@@ -21,10 +26,14 @@ MEAN_POINTS = 51
 
 
 def score_rows(table: Table, classes: Sequence[str]) -> Rows:
-    """Return a row per count of scores, whose label is a class or, of several, `other`."""
+    """Return a row per count of scores, whose label is a class or, of several, `other`.
+
+    Where scores were not counted, all are in one bin, from 0 to 1.
+    """
     ends = [0.0, *map(float, table.thresholds), 1.0]
     others = classes[0] if len(classes) == 2 else "other"
     scored = [classes[of] for of in scored_classes(len(classes))]
+    scores = table.scores if table.has_scores else _in_one_bin(table.confusion)
     return [
         {
             "probability_of": scored[of],
@@ -33,8 +42,15 @@ def score_rows(table: Table, classes: Sequence[str]) -> Rows:
             "probability_to": ends[place + 1],
             "rows": round(float(count), 3),
         }
-        for (of, own, place), count in np.ndenumerate(table.scores)
+        for (of, own, place), count in np.ndenumerate(scores)
     ]
+
+
+def _in_one_bin(confusion: Values) -> Values:
+    """Return scores (scored classes, 2, 1) as if there were one bin: all others, and all of it."""
+    of_label = confusion.sum(axis=1)
+    own = of_label[[*scored_classes(len(of_label))]]
+    return np.stack([of_label.sum() - own, own], axis=-1)[..., None]
 
 
 def classes_told(scores: Sequence[Mapping[str, str]]) -> list[str]:
@@ -48,9 +64,10 @@ def counts_of(
 ) -> tuple[Layout, Values]:
     """Return the counts that the confusion matrix and `score_rows` tell, and what is where."""
     inner = {float(row["probability_from"]) for row in scores} - {0.0}
-    places = np.array([np.abs(THRESHOLDS - value).argmin() for value in sorted(inner)])
-    counts = [float(row["rows"]) for row in scores]
-    return Layout(len(confusion), places), np.append(np.ravel(confusion), counts)
+    places = [np.abs(THRESHOLDS - value).argmin() for value in sorted(inner)]
+    layout = Layout(len(confusion), np.array(places, dtype=np.int64))
+    counts = [float(row["rows"]) for row in scores] if layout.scored else []
+    return layout, np.append(np.ravel(confusion), counts)
 
 
 def shown(counts: Values) -> npt.NDArray[np.int64]:
@@ -68,7 +85,7 @@ def confusion_rows(confusion: Values, classes: Sequence[str]) -> Rows:
     counts = np.maximum(confusion, 0)
     whole = shown(counts * min(1.0, MOST_ROWS / max(1.0, float(counts.sum()))))
     return [
-        {"actual": classes[label], "predicted": classes[predicted]}
+        dict(zip(_CONFUSION, (classes[label], classes[predicted]), strict=True))
         for (label, predicted), rows in np.ndenumerate(whole)
         for _ in range(rows)
     ]
@@ -80,7 +97,12 @@ def drawn_roc(scores: Values) -> Values:
 
 
 def roc_rows(table: Table) -> Rows:
-    """Return the points of the ROC curve, with more than two classes of the mean of theirs."""
+    """Return the points of the ROC curve, with more than two classes of the mean of theirs.
+
+    None, if scores were not counted.
+    """
+    if not table.has_scores:
+        return []
     curves = [drawn_roc(scores) for scores in table.scores]
     if len(curves) == 1:
         ((false, true),) = curves
@@ -88,9 +110,15 @@ def roc_rows(table: Table) -> Rows:
         false = np.linspace(0, 1, MEAN_POINTS)
         true = np.mean([np.interp(false, *curve) for curve in curves], axis=0)
     return [
-        {"false_positive_rate": round(float(x), 4), "true_positive_rate": round(float(y), 4)}
+        dict(zip(_ROC, (round(float(x), 4), round(float(y), 4)), strict=True))
         for x, y in zip(false, true, strict=True)
     ]
+
+
+def write_drawn(table: Table, classes: Sequence[str], folder: Path) -> None:
+    """Write confusion.csv and roc.csv into `folder`, which may have no rows, for DVC to draw."""
+    write_csv(folder / "confusion.csv", confusion_rows(table.confusion, classes), _CONFUSION)
+    write_csv(folder / "roc.csv", roc_rows(table), _ROC)
 
 
 def group_rows(

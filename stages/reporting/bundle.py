@@ -9,8 +9,8 @@ from stages.books.booking import budget_of
 from stages.books.people import Budget, Entry
 from stages.books.rebuild import open_ledger, own_ledger
 from stages.errors import UserError
-from stages.evaluation.tables import confusion_rows, roc_rows
-from stages.files import whole_folder, write_csv, write_text
+from stages.evaluation.tables import write_drawn
+from stages.files import whole_folder, write_text
 from stages.model.classifier import load
 from stages.model.files import CLASSIFIER
 from stages.model.portable import to_onnx
@@ -144,10 +144,8 @@ def _fill(folder: Path, run: Run) -> Statement:
     shutil.copytree(CLASSIFIER, folder / "model", copy_function=shutil.copyfile)
     run.train.write(folder)
     run.test.write(folder)
-    table = run.counts.table
     # What follows from other files is made anew, so that it cannot be of another run.
-    write_csv(folder / "plots/confusion.csv", confusion_rows(table.confusion, run.classes))
-    write_csv(folder / "plots/roc.csv", roc_rows(table))
+    write_drawn(run.counts.table, run.classes, folder / "plots")
     for name in TABLES:
         shutil.copyfile(name, folder / name)
     today = datetime.now(UTC).date()

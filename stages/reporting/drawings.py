@@ -141,8 +141,18 @@ def roc(run: Run, axes: Axes) -> None:
 
     With more than two classes, both rates and the ROC area of each class against the others.
     """
-    draw = _rates_by_class if len(run.classes) > 2 else _roc_curve
+    many = len(run.classes) > 2
+    two = _roc_curve if run.counts.table.has_scores else _without_scores
+    draw = _rates_by_class if many else two
     draw(run, axes)
+    axes.set_title(f"{'Mean ' if many else ''}ROC area {with_off(run.test, 'roc_auc', '.3f')}")
+
+
+def _without_scores(_: Run, axes: Axes) -> None:
+    """Say why there is nothing to draw."""
+    said = "At this ε the scores of so few test rows\nwould be nothing but noise."
+    axes.text(0.5, 0.5, said, color=GREY, ha="center", va="center", transform=axes.transAxes)
+    axes.set_axis_off()
 
 
 def _roc_curve(run: Run, axes: Axes) -> None:
@@ -154,25 +164,25 @@ def _roc_curve(run: Run, axes: Axes) -> None:
     _bars(axes, (false, true), Measured(*(part[1] for part in points)))
     _bars(axes, (false, true), Measured(*(part[0] for part in points)), along="x")
     others, ones = shown(table.confusion.sum(axis=1))
-    axes.set_title(f"ROC area {with_off(run.test, 'roc_auc', '.3f')}")
     axes.set_xlabel(f"false positives among {others:,} “{run.classes[0]}”")
     axes.set_ylabel(f"true positives among {ones:,} “{run.classes[1]}”")
 
 
 def _rates_by_class(run: Run, axes: Axes) -> None:
     rates = run.counts.measure(lambda table: one_against_rest(table.confusion), SHARE)
-    areas = run.counts.measure(lambda table: roc_area(table.scores), SHARE)
-    places = np.arange(len(run.classes), dtype=np.float64)
-    for name, colour, marker, measured in (
+    drawn = [
         ("false alarms", ORANGE, "s", Measured(*(part[..., 0] for part in rates))),
         ("found", BLUE, "o", Measured(*(part[..., 1] for part in rates))),
-        ("ROC area", INK, "D", areas),
-    ):
+    ]
+    if run.counts.table.has_scores:
+        areas = run.counts.measure(lambda table: roc_area(table.scores), SHARE)
+        drawn += [("ROC area", INK, "D", areas)]
+    places = np.arange(len(run.classes), dtype=np.float64)
+    for name, colour, marker, measured in drawn:
         axes.plot(measured.value, places, marker, color=colour, label=name, markersize=6)
         _bars(axes, (measured.value, places), measured, along="x", colour=colour)
     axes.set_yticks(places, run.classes)
     axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=10, columnspacing=0.8)
-    axes.set_title(f"Mean ROC area {with_off(run.test, 'roc_auc', '.3f')}")
     axes.set_xlabel(f"share, each class against the rest (n ≈ {_people(run):,})")
     axes.set(xlim=(-0.02, 1.02), ylim=(len(run.classes) - 0.5, -1.2))
 
@@ -182,6 +192,12 @@ def calibration(run: Run, axes: Axes) -> None:
 
     With two classes of class 1, with more of all of them together.
     """
+    draw = _calibration_curve if run.counts.table.has_scores else _without_scores
+    draw(run, axes)
+    axes.set_title(f"Log loss {with_off(run.test, 'loss', '.3f')}")
+
+
+def _calibration_curve(run: Run, axes: Axes) -> None:
     _unit_square(axes, 0.55, 0.62, "perfect", ha="right")
     table = run.counts.table
     measured = run.counts.measure(lambda table: calibration_curve(table.scores.sum(axis=-3)), SHARE)
@@ -196,7 +212,6 @@ def calibration(run: Run, axes: Axes) -> None:
     of = f"“{run.classes[1]}”" if two else "a class"
     axes.set_xlabel(f"predicted probability of {of}")
     axes.set_ylabel(f"share that is (n ≈ {_people(run):,})")
-    axes.set_title(f"Log loss {with_off(run.test, 'loss', '.3f')}")
 
 
 def _bars(

@@ -27,8 +27,9 @@ def write_report(run: Run, statement: Statement, folder: Path, plots: Path) -> N
 
 def utility_point(test: EvaluateResult) -> dict[str, float | None]:
     """Return ε of the run, and accuracy and loss with the ends of their ±, as a row of CSV."""
-    point = {"epsilon": test.epsilon_overall, "base_rate": test.base_rate}
+    point: dict[str, float | None] = {"epsilon": test.epsilon_overall, "base_rate": test.base_rate}
     for name, most in (("accuracy", 1.0), ("loss", math.inf)):
-        value, low, high = around(test, name, most)
+        ends = around(test, name, most) if name in test.figures else (None, None, None)
+        value, low, high = ends
         point |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return point

@@ -175,9 +175,9 @@ class Run:
         """What follows from a threshold for class 1, at some of those that scores are counted by.
 
         Each is the threshold and, by name, a share and its ± for new patients. None with more than
-        two classes.
+        two classes, or if scores were not counted.
         """
-        if len(self.classes) > 2:
+        if len(self.classes) > 2 or not self.counts.table.has_scores:
             return []
 
         def points(table: Table) -> Values:

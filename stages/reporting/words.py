@@ -23,7 +23,9 @@ def off(test: EvaluateResult, figure: str) -> float | None:
 
 
 def with_off(test: EvaluateResult, figure: str, form: str) -> str:
-    """Return a test figure, and its ± for new patients."""
+    """Return a test figure, if it was released, and its ± for new patients."""
+    if figure not in test.figures:
+        return "not released"
     plus_minus = off(test, figure)
     shown = f"{test.figures[figure]:{form}}"
     return shown if plus_minus is None else f"{shown} ± {plus_minus:{form}}"

@@ -112,7 +112,7 @@ def run_trials(
         try:
             for name in names:
                 _run_trial(name, {**steps, **grid[int(source.integers(len(grid)))]})
-            best = min(names, key=_loss)
+            best = min(names, key=_badness)
         finally:  # also where it is interrupted
             _forget([name for name in names if name != best], best)
             close()
@@ -180,6 +180,8 @@ def _dvc(*arguments: str) -> None:
         raise UserError(f"`dvc {' '.join(arguments[:2])}` failed: {' '.join(errors)}")
 
 
-def _loss(name: str) -> float:
+def _badness(name: str) -> float:
+    """Return the log loss of a trial, or minus its accuracy if scores are not counted in any."""
     text = file_at(resolve(name), EvaluateResult.path.as_posix())
-    return EvaluateResult.of(json.loads(text or "{}")).loss
+    result = EvaluateResult.of(json.loads(text or "{}"))
+    return -result.accuracy if result.loss is None else result.loss

@@ -54,7 +54,11 @@ def test_shares_add_up_to_the_whole():
     assert pytest.approx(1) == OUTCOMES + CONFUSION + BINS + WHERE
 
 
-def noised(monkeypatch, mechanism, counts):
+# As many declared rows as scores are counted of, and as few as that they are not.
+MANY, FEW = 2_000, 20
+
+
+def noised(monkeypatch, mechanism, counts, declared=MANY):
     """Return what noise is added to, and its deviations."""
     calls = []
 
@@ -66,13 +70,16 @@ def noised(monkeypatch, mechanism, counts):
     # As if an earlier release had said so, which is the same with and without a row.
     places = np.array([10, MIDDLE, 60])
     monkeypatch.setattr(release, "choose_thresholds", lambda *_: places)
-    mechanism.release(counts, 2_000)
+    mechanism.release(counts, declared)
     return calls
 
 
-@pytest.mark.parametrize(("classes", "groupings"), [(2, 0), (2, 2), (3, 0), (5, 1)])
+@pytest.mark.parametrize(
+    ("classes", "groupings", "declared"),
+    [(2, 0, MANY), (2, 2, MANY), (3, 0, MANY), (5, 1, MANY), (2, 0, FEW), (5, 1, FEW)],
+)
 def test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(
-    monkeypatch, classes, groupings
+    monkeypatch, classes, groupings, declared
 ):
     # Over its noise a row moves a release of Gaussian noise σ by at most 1 / σ, and here by just
     # that.
@@ -81,11 +88,11 @@ def test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(
     levels = {f"grouping {number}": 3 for number in range(groupings)}
     groups = source.integers(0, 3, (200, groupings))
     both = mechanism(1.0, classes, groupings)
-    whole = noised(monkeypatch, both, counted(labels, probabilities, groups, levels))
+    whole = noised(monkeypatch, both, counted(labels, probabilities, groups, levels), declared)
     for row in range(10):
         others = np.delete(np.arange(200), row)
         rest = counted(labels[others], probabilities[others], groups[others], levels)
-        without = noised(monkeypatch, both, rest)
+        without = noised(monkeypatch, both, rest, declared)
         moved = sum(
             (((values - lacking) / deviation) ** 2).sum()
             for (values, deviation), (lacking, _) in zip(whole, without, strict=True)
@@ -96,7 +103,7 @@ def test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(
 def test_parts_that_spend_more_than_they_say_would_be_seen(monkeypatch):
     monkeypatch.setattr(release, "OUTCOMES", 1.1 * OUTCOMES)
     with pytest.raises(AssertionError):
-        test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(monkeypatch, 2, 0)
+        test_a_row_moves_all_parts_together_by_the_inverse_of_the_noise(monkeypatch, 2, 0, MANY)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -128,8 +135,36 @@ def test_ten_releases_cost_the_test_side_no_more_than_ten_trainings_the_train_si
 
 
 def test_bins_follow_the_declared_rows_and_the_noise():
-    assert [mechanism(1.0).bins(rows) for rows in (0, 268, 2_000, 50_000)] == [6, 6, 22, 64]
+    assert [mechanism(1.0).bins(rows) for rows in (40, 268, 2_000, 50_000)] == [6, 6, 22, 64]
     assert mechanism(3.5).bins(268) == 9
+
+
+# Of two classes each of six bins has noise of σ √(1 / 0.35), of five σ √(5 / 0.175): 6.3 and 20.0
+# at ε = 1, where σ = 3.75, and 22.6 and 71.3 at 0.25, where σ = 13.3; √(4 / 3) times with subgroups.
+@pytest.mark.parametrize(
+    ("epsilon", "classes", "groupings", "least"),
+    [(1.0, 2, 0, 38), (1.0, 2, 2, 44), (1.0, 5, 0, 120), (0.25, 2, 0, 135), (0.25, 5, 0, 428)],
+)
+def test_scores_are_counted_where_a_bin_has_more_rows_than_one_deviation_of_its_noise(
+    epsilon, classes, groupings, least
+):
+    both = mechanism(epsilon, classes, groupings)
+    assert both.bins(least - 1) == 0
+    assert both.bins(least + 1) == 6
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_without_scores_predictions_have_their_noise_and_no_figure_hangs_on_scores(classes):
+    counts = counted(*scored_rows(np.random.default_rng(0), 268, classes))
+    both = mechanism(1.0, classes)
+    (few, _), (many, _) = both.release(counts, FEW, 0), both.release(counts, MANY, 0)
+    assert many.figures().keys() - few.figures().keys() == {"loss", "roc_auc"}
+    # Those predicted right are counted once at 0.35 / 0.6 of the precision, and once more as the
+    # sum of a count per class at 0.25 / 0.6 each; so their precisions add up.
+    right = np.append(np.eye(classes).ravel(), np.zeros(few.layout.size - classes**2))
+    variance = np.square(right @ few.counts.root).sum()
+    precision = (0.35 + 0.25 / classes) / 0.6
+    assert variance == pytest.approx(both.noise_multiplier**2 / precision)
 
 
 # --- its noise -----------------------------------------------------------------------------------
@@ -267,14 +302,15 @@ def test_figures_are_right_on_average_and_the_noise_covers_the_exact_ones(
     assert [name for name, values in each.items() if covers_as_stated(2.5 * values)] == []
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_what_is_told_of_the_counts_leads_to_the_figures_that_are_told(classes):
+@pytest.mark.parametrize(("classes", "declared"), [(2, 30), (2, 140), (3, 30), (3, 340)])
+def test_what_is_told_of_the_counts_leads_to_the_figures_that_are_told(classes, declared):
     # Of 30 rows there is little but noise, and figures hang on every digit.
     both = mechanism(0.25, classes)
     names = [str(name) for name in range(classes)]
     for seed in range(10):
         counts = counted(*scored_rows(np.random.default_rng(seed), 30, classes))
-        released, _ = both.release(counts, 30, seed)
+        released, _ = both.release(counts, declared, seed)
+        assert released.table.has_scores == (declared > 30)
         rows = score_rows(released.table, names)
         told = [{key: str(value) for key, value in row.items()} for row in rows]
         layout, values = counts_of(released.table.confusion.round(3).tolist(), told)

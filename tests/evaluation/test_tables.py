@@ -9,17 +9,26 @@ from stages.evaluation.estimate import Measured
 from stages.evaluation.layout import Layout
 from stages.evaluation.scores import MIDDLE, THRESHOLDS
 from stages.evaluation.tables import (
+    classes_told,
     confusion_rows,
     counts_of,
     group_rows,
     roc_rows,
     score_rows,
     shown,
+    write_drawn,
 )
 from stages.files import read_csv, write_csv
 
 NAMES = {2: ["low", "high"], 3: ["low", 'a "b", c', "naïve ≤ 3"]}
 PLACES = np.array([0, MIDDLE, len(THRESHOLDS) - 1])
+
+
+@pytest.fixture(params=[2, 3])
+def unscored(request):
+    """Where counts are, noisy ones of predictions alone, and the names of their classes."""
+    layout = Layout(request.param, PLACES[:0])
+    return layout, np.random.default_rng(0).normal(20, 15, layout.size), NAMES[request.param]
 
 
 @pytest.fixture(params=[2, 3])
@@ -54,6 +63,21 @@ def test_a_count_says_whose_and_where_it_is(released):
     assert (rows[-1]["probability_from"], rows[-1]["probability_to"]) == (1 - 1e-8, 1.0)
 
 
+def test_counts_without_scores_come_back_and_their_csv_tells_of_labels(unscored, tmp_path):
+    layout, counts, names = unscored
+    table = layout.table(counts)
+    rows = score_rows(table, names)
+    own = [row["rows"] for row in rows if row["label"] == row["probability_of"]]
+    of_label = table.confusion.sum(axis=1)
+    np.testing.assert_allclose(own, of_label[1:] if len(names) == 2 else of_label, atol=0.0005)
+    assert {(row["probability_from"], row["probability_to"]) for row in rows} == {(0.0, 1.0)}
+    assert classes_told(rows) == names
+    write_csv(tmp_path / "counts.csv", rows)
+    back, values = counts_of(table.confusion.tolist(), read_csv(tmp_path / "counts.csv"))
+    assert not back.scored
+    np.testing.assert_array_equal(values, counts)
+
+
 def test_people_are_shown_as_whole_numbers():
     assert shown(np.array([-3.2, 0.4, 7.6])).tolist() == [0, 0, 8]
 
@@ -70,8 +94,12 @@ def test_a_large_table_is_shown_in_proportion():
     assert counted == {("low", "low"): 7_000, ("high", "low"): 1_000, ("high", "high"): 2_000}
 
 
-def test_an_empty_table_has_no_confusion_rows():
-    assert confusion_rows(np.zeros((2, 2)), ["low", "high"]) == []
+def test_what_is_drawn_of_nobody_has_its_columns_and_no_rows(unscored, tmp_path):
+    # As it may come out where there is little but noise.
+    layout, counts, names = unscored
+    write_drawn(layout.table(-np.abs(counts)), names, tmp_path)
+    assert (tmp_path / "confusion.csv").read_text() == "actual,predicted\n"
+    assert (tmp_path / "roc.csv").read_text() == "false_positive_rate,true_positive_rate\n"
 
 
 def test_roc_rows_go_from_corner_to_corner_and_never_fall(released):
