@@ -14,7 +14,6 @@ from stages.commands import new_parser, run
 from stages.params import load_params
 from stages.pricing import another_run, price_list
 from stages.reporting.figures import refuse_other_names, running_total, save
-from stages.versions.commits import at_least
 
 
 def main() -> None:
@@ -31,11 +30,11 @@ def main() -> None:
 
 
 def _show(_: Namespace) -> None:
-    params, entries = load_params(), open_ledger().entries()
-    if not entries:
+    params, ledger = load_params(), open_ledger()
+    if not (entries := ledger.entries()):
         print("The privacy ledger is empty: no run is on record here.")
     for people in by_people(entries):
-        print("\n".join(listing(people, params)))
+        print("\n".join(listing(people, params, ledger.at_least)))
     print(another_run(params), untold(entries), sep="", end="")
 
 
@@ -60,10 +59,10 @@ def _export(arguments: Namespace) -> None:
 
 def _figure(arguments: Namespace) -> None:
     refuse_other_names("figure", arguments.file)
-    params = load_params()
-    delta, budget = params.target_delta, params.privacy_budget
-    totals = running_totals(of_table(open_ledger().some_entries(), params), delta)
-    save([running_total(totals, delta, budget, str(params.data), at_least())], arguments.file)
+    params, ledger = load_params(), open_ledger()
+    delta, budget, table = params.target_delta, params.privacy_budget, str(params.data)
+    totals = running_totals(of_table(ledger.some_entries(), params), delta)
+    save([running_total(totals, delta, budget, table, ledger.at_least)], arguments.file)
 
 
 SWEEP = {"action": "append", "default": [], "metavar": "NAME=VALUE,…", "help": "as of dvc exp run"}

@@ -18,7 +18,6 @@ from stages.tabular.schema import Schema
 from stages.tabular.split import source_of
 from stages.training.past import NO_PAST, Past, load_past
 from stages.training.setup import settle, training_spend
-from stages.versions.commits import at_least
 
 
 class Price(NamedTuple):
@@ -27,16 +26,18 @@ class Price(NamedTuple):
     Attributes:
         total: ε of all runs with it, had they been planned together.
         refused_at: what the budget would have to be, if it does not allow the run.
+        before: what is said before the total, such as "at least ".
     """
 
     total: float
     refused_at: float | None
+    before: str = ""
 
     def __str__(self) -> str:
         if math.isinf(self.total):
             return " not known: earlier runs protect another unit than this schema"
         if self.refused_at is None:
-            return f"{at_least()}{self.total:>8.3f}"
+            return f"{self.before}{self.total:>8.3f}"
         return f" refused (`privacy_budget` would have to be {self.refused_at:.3f})"
 
 
@@ -85,7 +86,8 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
     # A sweep over other settings reads the table once.
     tables = {(one.data, one.schema_path, one.test_fraction, one.split_seed): one for one in runs}
     (*_, prepared) = [prepared_for(one) for one in tables.values()]
-    entries = open_ledger().entries()
+    ledger = open_ledger()
+    entries = ledger.entries()
     for params in runs:
         past = load_past(params, prepared)
         made_from = frozenset(str(one.run) for one in past.releases)
@@ -93,7 +95,8 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
         budget, then = budget_of(params), [*spends_about(entries, new[0], made_from), *new]
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
-        yield Price(total_epsilon(then, params.target_delta), used if refused else None)
+        total = total_epsilon(then, params.target_delta)
+        yield Price(total, used if refused else None, ledger.at_least)
         # What is made from runs on several tables joins their people for all that follows.
         entries += [] if refused else [_planned(one, len(entries), made_from) for one in new]
 

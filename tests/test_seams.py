@@ -238,3 +238,13 @@ def test_exact_figures_of_a_class_that_nobody_is_of_are_numbers(copied_run):
     figures = told(project, "evaluate")["figures"]
     assert figures["base_rate"] == 1
     assert figures["roc_auc"] == 0
+
+
+def test_exact_figures_of_subgroups_are_reported(copied_run):
+    project = copied_run
+    schema = project.folder / "data/sample_medical_data.schema.json"
+    schema.write_text(json.dumps(json.loads(schema.read_text()) | {"report_by": ["smoker"]}))
+    project.set(exact_metrics="true")
+    for stage in ("preprocess", "evaluate", "plot"):
+        project.stage(stage)
+    assert re.search(r"smoker: yes \| \d+ ± 0 \|", (project.folder / "plots/report.md").read_text())

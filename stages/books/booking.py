@@ -12,7 +12,6 @@ from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import SIDES, Spend
-from stages.versions.commits import hidden_past
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,9 @@ class Booking:
     def total(self, delta: float) -> float | None:
         """Return ε at δ of everything about these people by now.
 
-        None for a simulation, and where it is not known: a shallow clone hides what was before, or
-        what was before protects another unit.
+        None for a simulation, and where it is not known, see `Ledger.total`.
         """
-        if self.ledger is None or hidden_past():
-            return None
-        return self.ledger.total(self.spend, delta)
+        return None if self.ledger is None else self.ledger.total(self.spend, delta)
 
     def record(self, measures: str | None = None) -> Record:
         """Return what the metrics tell of the entry; `measures` names the run that is measured."""
@@ -148,8 +144,8 @@ def book(
     if params.simulation_seed is not None:
         return Booking(spend, budget, None, None)
     ledger = open_ledger()
-    if budget is not None and (why := hidden_past()):
-        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {why}")
+    if budget is not None and ledger.lacks:
+        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {ledger.lacks}")
     if params.tuning_trial is not None:
         entry = begin_trial(ledger, params.tuning_trial, spend)
         reserved = replace(entry.spend, data=spend.data)

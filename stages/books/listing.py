@@ -15,7 +15,6 @@ from stages.params import Params
 from stages.privacy.events import to_json
 from stages.privacy.history import SIDES, budgeted_epsilon, side_epsilon, total_epsilon
 from stages.tabular.schema import Schema
-from stages.versions.commits import at_least
 
 
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -28,8 +27,11 @@ def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         rest = [entry for entry in rest if entry not in people]
 
 
-def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
-    """Yield the lines of a table of runs and totals about the same people."""
+def listing(people: Sequence[Entry], params: Params, before: str) -> Iterator[str]:
+    """Yield the lines of a table of runs and totals about the same people.
+
+    `before` is said before the last total, such as "at least ".
+    """
     delta = params.target_delta
     yield f"{people[0].spend.data}, ε at δ = {delta:g}"
     yield "entry  when              run           side   ε alone  total so far  left"
@@ -48,7 +50,7 @@ def listing(people: Sequence[Entry], params: Params) -> Iterator[str]:
     spends = counting(people)
     sides = ", ".join(f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in SIDES)
     total = total_epsilon(spends, delta)
-    yield f"total {at_least()}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
+    yield f"total {before}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
     if _are_of_table(people, params) and Schema.load(params.schema_path).public:
         yield "This table is declared public: these figures demonstrate and protect nobody."
 

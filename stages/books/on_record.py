@@ -20,6 +20,10 @@ from stages.versions.locks import locked, parameters_in
 NOWHERE = Table(data=UNKNOWN, fingerprint=UNKNOWN, split=UNKNOWN)
 
 
+def _nowhere(unit: str) -> Table:
+    return NOWHERE.model_copy(update={"unit": unit})
+
+
 class Found(NamedTuple):
     """A release on record.
 
@@ -101,7 +105,7 @@ def _made_from(told: Told, known: Collection[str]) -> Iterator[tuple[str, Found]
     own = {one.run for one in told.own}
     for one in told.releases:
         if one.run not in known and one.run not in own:
-            table = _today(tables.get(one.spend.deal, NOWHERE), told)
+            table = _today(tables.get(one.spend.deal, _nowhere(told.unit)), told)
             yield str(one.run), Found(told.commit, spend_of(one, table))
 
 
@@ -175,7 +179,7 @@ def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
 
 def spend_of(record: Record, table: Table) -> Spend:
     """Return what a record tells of, as the ledger has it."""
-    if table is NOWHERE:  # each run's rows are others there
+    if table.fingerprint == UNKNOWN:  # each run's rows are others there
         table = table.model_copy(update={"fingerprint": f"{UNKNOWN}, of {record.run}"})
     return Spend(
         **table.model_dump(),

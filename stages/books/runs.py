@@ -15,7 +15,7 @@ from stages.books.names import portable
 from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
-from stages.books.told import RUNS, lost_runs, runs_in_workspace
+from stages.books.told import RUNS, runs_in_workspace
 from stages.files import write_text
 
 
@@ -31,24 +31,18 @@ def _lines(told: Sequence[Known]) -> str:
 
 
 def untold(entries: Sequence[Entry]) -> str:
-    """Return paragraphs on what the file lacks of the ledger, and the ledger of dvc.lock; or none.
+    """Return a paragraph on what the file lacks of the ledger, if it lacks anything.
 
-    The one as after `dvc exp apply`, which brings the file of when that experiment ran. The other
-    where somebody committed nothing of a run but dvc.lock.
+    As after `dvc exp apply`, which brings the file of when that experiment ran.
     """
     told = runs_in_workspace()
     lacking = sum(not _is_to_come(entry) and entry.run not in told for entry in entries)
-    lost = lost_runs()
-    of_file = (
+    if not lacking:
+        return ""
+    return (
         f"\n{RUNS}, in which commits take the ledger along, lacks {lacking} of these entries. "
         "Before you push, write them, at no ε: dvc repro --force --single-item plot\n"
     )
-    of_ledger = (
-        f"\ndvc.lock of {', '.join(lost)} is that of a run whose metrics are not here, so that, if "
-        "no other ledger told of it, its ε is not in the totals. Bring its model, with: dvc fetch "
-        "--all-commits, or have its metrics committed where it was made.\n"
-    )
-    return f"{of_file if lacking else ''}{of_ledger if lost else ''}"
 
 
 def _is_to_come(entry: Entry) -> bool:

@@ -32,16 +32,22 @@ from stages.books.sqlite import (
 from stages.errors import GO_BACK, UserError
 from stages.privacy.events import Event
 from stages.privacy.history import Spend, budgeted_epsilon, total_epsilon, units_of
-from stages.versions.commits import current_run, hidden_past
+from stages.versions.commits import current_run
 
 FILE_NAME = "privacy-ledger.sqlite"
 
 
 class Ledger:
-    """The ledger in the file at `path`, made if there is none."""
+    """The ledger in the file at `path`, made if there is none.
+
+    Attributes:
+        path: of the file.
+        lacks: why runs may be missing in it, and what to do, or None if it has all.
+    """
 
     def __init__(self, path: Path | None = None):
         self.path = path or home() / FILE_NAME
+        self.lacks: str | None = None
         if not self.path.exists():
             create(self.path)
 
@@ -247,10 +253,18 @@ class Ledger:
     def total(self, spend: Spend, delta: float | None = None) -> float | None:
         """Return ε of all released so far about the people of `spend`, at its δ or another.
 
-        None where it is not known, as they were promised something as rows and as people.
+        None where it is not known, as they were promised something as rows and as people, or as
+        the ledger lacks some.
         """
+        if self.lacks:
+            return None
         total = total_epsilon(self._spends(spend), delta or spend.delta)
         return total if math.isfinite(total) else None
+
+    @property
+    def at_least(self) -> str:
+        """What to say before a total: that it may be more, where `lacks` says why."""
+        return "at least " if self.lacks else ""
 
     def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""
@@ -266,7 +280,7 @@ class Ledger:
             cap = f"{used:.3f} of privacy_budget {budget.epsilon:g} is used"
         if math.isinf(total):
             return f"privacy ledger: {mixed(spends)}"
-        sign = "≥" if hidden_past() else "="
+        sign = "≥" if self.lacks else "="
         return (
             f"privacy ledger: ε {sign} {total:.3f} at δ = {spend.delta:g} spent on these people so "
             f"far (entries: {len(spends)}); {cap}"

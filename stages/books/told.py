@@ -18,6 +18,8 @@ from stages.books.records import (
 from stages.cache import kept_outputs, kept_part, kept_text
 from stages.errors import UserError
 from stages.model.files import CLASSIFIER
+from stages.privacy.history import ROW
+from stages.tabular.prepared import unit_of
 from stages.versions.files import (
     WORKSPACE,
     Place,
@@ -56,6 +58,7 @@ class Told(NamedTuple):
         own: the runs of which they are.
         releases: what these were made from.
         runs: all that a ledger had.
+        unit: whom what they were made from promises something to, where it is told of nothing else.
     """
 
     commit: str
@@ -65,6 +68,7 @@ class Told(NamedTuple):
     own: Sequence[Record] = ()
     releases: Sequence[Record] = ()
     runs: Sequence[Known] = ()
+    unit: str = ROW
 
 
 def told_anywhere() -> Iterator[Told]:
@@ -78,14 +82,14 @@ def told_anywhere() -> Iterator[Told]:
         # Of a tuning DVC may remember what nobody is shown, as others may be at it.
         if not any(one.trial for one in told.own):
             yield told
-    for place, path, text in (*_in_commits(), *_in_models()):
+    for place, path, text in _in_commits():
         yield _read(place, path, text)
+    yield from _of_models()
 
 
 def runs_of_models() -> dict[str, str]:
     """Return the runs from which the models that are here were made, and of each where it is."""
-    told = (_read(place, path, text) for place, path, text in _in_models())
-    return {str(run.run): one.commit for one in told for run in one.releases}
+    return {str(run.run): told.commit for told in _of_models() for run in told.releases}
 
 
 def runs_in_workspace() -> set[str]:
@@ -94,17 +98,11 @@ def runs_in_workspace() -> set[str]:
     return {str(one.run) for one in told.runs}
 
 
-def lost_runs() -> list[str]:
-    """Return the commits whose dvc.lock names metrics and a model of which neither is here."""
-    train, _ = METRICS
-    texts = (*_in_the_cache(), *_in_commits())
-    told = {hash_of(text) for _, path, text in texts if path == train}
-    lost = dict[str, str]()
-    for place, hashes in locks_anywhere():
-        digest, model = hashes.get(train), hashes.get(str(CLASSIFIER), "")
-        if digest and digest not in told and not kept_part(model, DESCRIPTION.name):
-            lost.setdefault(digest, short(place.commit))
-    return [*lost.values()]
+def metrics_anywhere() -> Iterator[str]:
+    """Yield the metrics that are here, each as it was written."""
+    for _, path, text in (*_in_the_cache(), *_in_commits()):
+        if path in METRICS:
+            yield text
 
 
 def hash_of(text: str) -> str:
@@ -133,14 +131,22 @@ def _in_commits() -> Iterator[tuple[Place, str, str]]:
         yield place, path, text or ""
 
 
-def _in_models() -> Iterator[tuple[Place, str, str]]:
-    """Yield what models say of themselves, as somebody may commit dvc.lock alone."""
-    path = str(DESCRIPTION)
+def _of_models() -> Iterator[Told]:
+    """Yield what models tell of themselves, as somebody may commit dvc.lock alone."""
+    for place, model, schema in _models():
+        told = _read(place, str(DESCRIPTION), model or "")
+        yield told._replace(unit=unit_of(schema)) if told.releases and schema else told
+
+
+def _models() -> Iterator[tuple[Place, str | None, str | None]]:
+    """Yield of each model that is here what it says of itself and of its table."""
+    parts = (DESCRIPTION.name, "schema.json")
     for place in workspaces():
-        yield place, path, file_at(place.commit, path) or ""
+        model, schema = (file_at(place.commit, str(CLASSIFIER / name)) for name in parts)
+        yield place, model, schema
     for place, hashes in locks_anywhere():
-        if text := kept_part(hashes.get(str(CLASSIFIER), ""), DESCRIPTION.name):
-            yield place, path, text
+        model, schema = (kept_part(hashes.get(str(CLASSIFIER), ""), name) for name in parts)
+        yield place, model, schema
 
 
 def _read(place: Place, path: str, text: str) -> Told:
@@ -149,7 +155,8 @@ def _read(place: Place, path: str, text: str) -> Told:
         if path == str(DESCRIPTION):
             metrics = metrics.get("privacy") if isinstance(metrics, dict) else None
         own, releases, runs = records_in(metrics), releases_in(metrics), known_in(metrics)
-        return Told(*place, path, text, own, releases, runs)
+        unit = next((one.read.unit for one in own if one.read), ROW)
+        return Told(*place, path, text, own, releases, runs, unit)
     except ValidationError:
         if looks_like_records(metrics):
             raise UserError(

@@ -8,7 +8,8 @@ from stages.versions.git import git, git_bytes
 
 SHALLOW = (
     "this clone is shallow: runs of commits that it lacks may not be in the ledger, whose total is "
-    "too low then. Bring the commits with: git fetch --unshallow"
+    "too low then. Bring them, of all branches, with: git fetch --unshallow origin "
+    "'+refs/heads/*:refs/remotes/origin/*'"
 )
 
 WITHOUT_GIT = (
@@ -71,11 +72,6 @@ def remove_experiments(pattern: str) -> None:
     """Remove the experiments whose names match a pattern such as `tune-1-*`."""
     refs = git("for-each-ref", "--format=delete %(refname)", f"refs/exps/*/*/{pattern}")
     git_bytes("update-ref", "--stdin", given=refs.encode())
-
-
-def at_least() -> str:
-    """Return what to say before a total: that it may be more, where `hidden_past` says why."""
-    return "at least " if hidden_past() else ""
 
 
 def hidden_past() -> str | None:

@@ -15,13 +15,12 @@ import yaml
 
 from stages.books.booking import Booking
 from stages.books.listing import listing
+from stages.books.lost import lost_runs
 from stages.books.names import path_of
 from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger, strike
-from stages.books.runs import untold
 from stages.books.sqlite import append_reservation
 from stages.books.store import Ledger
-from stages.books.told import lost_runs
 from stages.cache import forget_run
 from stages.errors import UserError
 from stages.params import load_params
@@ -107,11 +106,17 @@ class Repository(Project):
         record = yaml.safe_dump({"outs": [made]}, sort_keys=False)
         self.write(".dvc/cache/runs/ab/abc/abcd", record)
 
-    def lock_alone(self, run):
+    def lock_alone(self, run, identified_by=None):
         """Leave a run's model, in the workspace and DVC's cache, and the lock that names it."""
         model = json.dumps({"privacy": {"releases": [{"run": run, "spend": SPEND}]}})
+        column = {"name": identified_by or "age", "role": "id" if identified_by else "feature"}
+        schema = json.dumps({"fields": [column]})
+        parts = [
+            {"md5": self.keep(text), "relpath": name}
+            for name, text in (("model.json", model), ("schema.json", schema))
+        ]
         self.write("models/classifier/model.json", model)
-        parts = [{"md5": self.keep(model), "relpath": "model.json"}]
+        self.write("models/classifier/schema.json", schema)
         folder = f"{self.keep(json.dumps(parts))}.dir"
         kept = self.folder / f".dvc/cache/files/md5/{folder[:2]}/{folder[2:]}"
         kept.write_text(json.dumps(parts))
@@ -310,21 +315,38 @@ def test_a_run_of_which_a_commit_has_the_lock_alone_is_known_by_its_model(
     else:
         commit_all(repository, "and the next has another model in its workspace")
         repository.write("models/classifier/model.json", "[]")
-        assert not lost_runs()
+        assert not lost_runs(["first"])
     spends = repository.ledger(monkeypatch)
     assert set(spends) == {"first", "second"}
     assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
 
 
-def test_a_run_of_which_a_commit_has_the_lock_alone_is_told_to_be_unknown(repository, monkeypatch):
+@pytest.mark.parametrize("where", ["workspace", "cache"])
+def test_a_run_that_its_model_tells_of_is_known_to_protect_people(repository, monkeypatch, where):
     monkeypatch.chdir(repository.folder)
-    assert not untold([])
-    repository.lock_alone("second")
-    shutil.rmtree(repository.folder / "models")
-    shutil.rmtree(repository.folder / ".dvc")
-    commit_all(repository, "the lock alone, and nothing was pulled")
-    head = repository.run("git", "rev-parse", "HEAD")[:12]
-    assert f"dvc.lock of {head} is that of a run whose metrics" in untold([])
+    repository.lock_alone("second", identified_by="patient")
+    if where == "workspace":
+        shutil.rmtree(repository.folder / ".dvc")
+    else:
+        commit_all(repository, "the lock alone")
+        shutil.rmtree(repository.folder / "models")
+    spends = repository.ledger(monkeypatch)
+    assert {run: spend.unit for run, spend in spends.items()} == {
+        "first": "row",
+        "second": "person by patient",
+    }
+
+
+def test_what_a_run_was_made_from_protects_the_same_as_the_run(repository, monkeypatch):
+    # As a release that metrics tell of, of which nothing else is left, such as in a squash merge.
+    before = {"run": "before", "spend": SPEND | {"deal": 2}}
+    repository.made("second", releases=[before])
+    path = repository.folder / "metrics/train.json"
+    told = json.loads(path.read_text())
+    told["evidence"][0]["ledger"][0]["read"]["unit"] = "person by patient"
+    path.write_text(json.dumps(told))
+    units = {run: spend.unit for run, spend in repository.ledger(monkeypatch).items()}
+    assert units["before"] == units["second"] == "person by patient"
 
 
 def test_a_model_of_another_project_that_is_a_file_tells_of_no_run(repository, monkeypatch):
@@ -404,6 +426,17 @@ def test_a_run_that_a_merge_hides_is_known(repository, monkeypatch):
     assert set(repository.ledger(monkeypatch)) == {"first", "second"}
 
 
+def is_unsure(spend):
+    """Whether totals are said to be of what is known, in every place or in none."""
+    ledger, params = open_ledger(), load_params(ROOT / "params.yaml")
+    booking = Booking(spend, None, ledger, None)
+    *_, of_table = listing(ledger.entries(), params, ledger.at_least)
+    price = str(Price(1.0, None, ledger.at_least))
+    told = ["≥" in booking.summary(), "at least" in of_table, "at least" in price]
+    assert {*told} == {booking.total(1e-5) is None}
+    return told[0]
+
+
 def test_a_shallow_clone_says_that_it_cannot_know(repository, tmp_path, monkeypatch, capsys):
     repository.made("second")
     commit_all(repository, "second")
@@ -415,18 +448,9 @@ def test_a_shallow_clone_says_that_it_cannot_know(repository, tmp_path, monkeypa
     spends = clone.ledger(monkeypatch)
     assert set(spends) == {"second"}
     assert "git fetch --unshallow" in capsys.readouterr().err
-    booking = Booking(spends["second"], None, Ledger(), "second")
-    assert booking.total(1e-5) is None
-    params = load_params(ROOT / "params.yaml")
-
-    def totals():
-        *_, of_table = listing(open_ledger().entries(), params)
-        return [booking.summary(), of_table, str(Price(1.0, None))]
-
-    assert all("≥" in one or "at least" in one for one in totals())
+    assert is_unsure(spends["second"])
     clone.run("git", "fetch", "--quiet", "--unshallow")
-    assert booking.total(1e-5) is not None
-    assert not any("≥" in one or "at least" in one for one in totals())
+    assert not is_unsure(spends["second"])
     assert set(clone.ledger(monkeypatch)) == {"first", "second"}
 
 
@@ -436,9 +460,7 @@ def test_a_copy_without_git_says_that_it_cannot_know(repository, monkeypatch, ca
     shutil.rmtree(repository.folder / ".git")
     spends = repository.ledger(monkeypatch)
     assert "no repository of Git has this folder" in capsys.readouterr().err
-    booking = Booking(spends["second"], None, Ledger(), "second")
-    assert booking.total(1e-5) is None
-    assert "ε ≥ " in booking.summary()
+    assert is_unsure(spends["second"])
 
 
 def test_a_copy_in_a_repository_that_knows_nothing_of_it_cannot_know(repository, tmp_path):

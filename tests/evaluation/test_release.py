@@ -140,8 +140,8 @@ def test_bins_follow_the_declared_rows_and_the_noise():
 
 
 # Of two classes each of six bins has noise of σ √(1 / 0.35), of five σ √(5 / 0.175): 6.3 and 20.0
-# at ε = 1, where σ = 3.75, and 22.6 and 71.3 at 0.25, where it is 13.3; by √(4 / 3) more if there are
-# subgroups.
+# at ε = 1, where σ = 3.75, and 22.6 and 71.3 at 0.25, where it is 13.3; with subgroups √(4 / 3)
+# times as much.
 @pytest.mark.parametrize(
     ("epsilon", "classes", "groupings", "least"),
     [(1.0, 2, 0, 38), (1.0, 2, 2, 44), (1.0, 5, 0, 120), (0.25, 2, 0, 135), (0.25, 5, 0, 428)],
