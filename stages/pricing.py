@@ -37,7 +37,7 @@ class Price(NamedTuple):
         if math.isinf(self.total):
             return " not known: earlier runs protect another unit than this schema"
         if self.refused_at is None:
-            return f"{self.before}{self.total:>8.3f}"
+            return f" {self.before}{self.total:>7.3f}"
         return f" refused (`privacy_budget` would have to be {self.refused_at:.3f})"
 
 
