@@ -34,7 +34,7 @@ def _show(_: Namespace) -> None:
     if not (entries := ledger.entries()):
         print("The privacy ledger is empty: no run is on record here.")
     for people in by_people(entries):
-        print("\n".join(listing(people, params, ledger.at_least)))
+        print("\n".join(listing(people, params, ledger.lacks(people[0].spend))))
     print(another_run(params), untold(entries), sep="", end="")
 
 
@@ -61,8 +61,9 @@ def _figure(arguments: Namespace) -> None:
     refuse_other_names("figure", arguments.file)
     params, ledger = load_params(), open_ledger()
     delta, budget, table = params.target_delta, params.privacy_budget, str(params.data)
-    totals = running_totals(of_table(ledger.some_entries(), params), delta)
-    save([running_total(totals, delta, budget, table, ledger.at_least)], arguments.file)
+    people = of_table(ledger.some_entries(), params)
+    before, totals = ledger.at_least(people[0].spend), running_totals(people, delta)
+    save([running_total(totals, delta, budget, table, before)], arguments.file)
 
 
 SWEEP = {"action": "append", "default": [], "metavar": "NAME=VALUE,…", "help": "as of dvc exp run"}

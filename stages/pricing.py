@@ -96,7 +96,7 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
         total = total_epsilon(then, params.target_delta)
-        yield Price(total, used if refused else None, ledger.at_least)
+        yield Price(total, used if refused else None, ledger.at_least(new[0]))
         # What is made from runs on several tables joins their people for all that follows.
         entries += [] if refused else [_planned(one, len(entries), made_from) for one in new]
 

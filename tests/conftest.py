@@ -15,7 +15,7 @@ from stages.model.files import SUMS, _sums
 
 ROOT = Path(__file__).parent.parent
 PROJECT_FILES = (
-    *("dvc.yaml", "dvc.lock", "params.yaml", "stages", "data", ".dvc", ".dvcignore"),
+    *("dvc.yaml", "params.yaml", "stages", "data", ".dvc", ".dvcignore"),
     *(".github", "Makefile", "requirements.txt", "requirements-dev.txt", ".gitignore"),
 )
 

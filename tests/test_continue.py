@@ -18,7 +18,6 @@ def clone(tmp_path_factory):
     """A repository with a committed run at ε = 1, made with few steps and weights."""
     project = copy_project(tmp_path_factory.mktemp("clone") / "project")
     project.set(target_epsilon=1, epochs=3, hidden_sizes="[8]")
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
     commit_all(project, "before any run")
     project.run("dvc", "repro")
     commit_all(project, "a run")

@@ -425,7 +425,6 @@ def tuned(tmp_path, monkeypatch, studio):
     """
     project = copy_project(tmp_path / "project")
     project.set(target_epsilon=1, epochs=2, hidden_sizes="[]")
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
     project.run("git", "init", "--quiet", "--bare", str(tmp_path / "shared.git"))
     project.run("git", "remote", "add", "origin", str(tmp_path / "shared.git"))
     project.run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "shared"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stages.books.lost import name_of
 from stages.books.people import Budget
 from stages.books.rebuild import enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record, Table
@@ -101,7 +102,7 @@ class Booking:
         measured = self.run.rpartition("-")[0]
         runs = [entry.run for entry in self.ledger.entries() if not entry.is_part]
         times = sum(run.startswith(f"{measured}-") for run in runs)
-        return "1" if times == 1 else f"{times} {self.run}"
+        return name_of(self.run, times)
 
     def summary(self) -> str:
         """Return the line with which a run ends."""
@@ -144,8 +145,8 @@ def book(
     if params.simulation_seed is not None:
         return Booking(spend, budget, None, None)
     ledger = open_ledger()
-    if budget is not None and ledger.lacks:
-        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {ledger.lacks}")
+    if budget is not None and (why := ledger.lacks(spend)):
+        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {why}")
     if params.tuning_trial is not None:
         entry = begin_trial(ledger, params.tuning_trial, spend)
         reserved = replace(entry.spend, data=spend.data)

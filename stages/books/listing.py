@@ -27,10 +27,13 @@ def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         rest = [entry for entry in rest if entry not in people]
 
 
-def listing(people: Sequence[Entry], params: Params, before: str) -> Iterator[str]:
+def listing(people: Sequence[Entry], params: Params, lacks: str | None) -> Iterator[str]:
     """Yield the lines of a table of runs and totals about the same people.
 
-    `before` is said before the last total, such as "at least ".
+    Args:
+        people: their entries.
+        params: with δ and the budget.
+        lacks: why some of their runs may be missing, if any may, see `Ledger.lacks`.
     """
     delta = params.target_delta
     yield f"{people[0].spend.data}, ε at δ = {delta:g}"
@@ -50,7 +53,10 @@ def listing(people: Sequence[Entry], params: Params, before: str) -> Iterator[st
     spends = counting(people)
     sides = ", ".join(f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in SIDES)
     total = total_epsilon(spends, delta)
+    before = "at least " if lacks else ""
     yield f"total {before}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
+    if lacks:
+        yield lacks
     if _are_of_table(people, params) and Schema.load(params.schema_path).public:
         yield "This table is declared public: these figures demonstrate and protect nobody."
 

@@ -1,4 +1,4 @@
-"""Runs of which a dvc.lock tells and nothing else here does: nobody can say what they cost.
+"""Runs of which a commit's dvc.lock tells and nothing else here: nobody can say what they cost.
 
 `dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
 """
@@ -6,35 +6,51 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from stages.books.names import name_from, names_of
+from stages.books.people import UNKNOWN
 from stages.books.told import DESCRIPTION, METRICS, hash_of, metrics_anywhere
 from stages.cache import kept_part
 from stages.model.files import CLASSIFIER
+from stages.privacy.history import Spend
 from stages.versions.files import short
-from stages.versions.locks import locked, locks_anywhere, parameters_in
+from stages.versions.locks import locked, locks_in_commits, parameters_in
 
 TRAIN, EVALUATE = METRICS
 
-# What an evaluation leaves behind as its name, see `Booking.name`.
+# Where an evaluation leaves its name, by which the plot stage knows that it is another one.
 EVALUATIONS = "models/evaluations.txt"
 
 Hashes = Mapping[str, str]
 Stages = Mapping[str, Any]
 
 
-def lost_runs(known: Collection[str]) -> list[str]:
-    """Return the commits whose dvc.lock is of a run that is neither known nor on record here.
+def name_of(run: str, times: int) -> str:
+    """Return the name of an evaluation, which was so many times that its model was measured."""
+    return "1" if times == 1 else f"{times} {run}"
+
+
+class Lost(NamedTuple):
+    """Where a lost run is told of, and by which name and hash of its content the table it read."""
+
+    commit: str
+    data: str
+    fingerprint: str
+
+
+def lost_runs(known: Collection[str]) -> list[Lost]:
+    """Return the runs of which a dvc.lock is that are neither known nor on record here.
 
     Args:
         known: ids of the ledger's runs.
     """
     told = {hash_of(text) for text in metrics_anywhere()}
-    locks = [*locks_anywhere()]
+    locks = [*locks_in_commits()]
     measured = defaultdict[str, set[str]](set)
     for _, hashes in locks:
         measured[hashes.get(EVALUATE, "")].add(hashes.get(TRAIN, ""))
-    lost = dict[str, str]()
+    lost = dict[str, Lost]()
     for place, hashes in locks:
         untold = [name for name in METRICS if name in hashes and hashes[name] not in told]
         stages = locked(*place) if untold else {}
@@ -43,8 +59,24 @@ def lost_runs(known: Collection[str]) -> list[str]:
             of_evaluation = name == EVALUATE and _names_evaluation(stages, hashes, known)
             of_training = name == TRAIN and _names_training(stages, hashes, known, alone)
             if _spends(stages, name) and not (of_evaluation or of_training):
-                lost.setdefault(hashes[name], short(place.commit))
+                data = str(parameters_in(stages.get("preprocess", {})).get("data", UNKNOWN))
+                read = name_from(place.folder, data), hashes.get(data, UNKNOWN)
+                lost.setdefault(hashes[name], Lost(short(place.commit), *read))
     return [*dict.fromkeys(lost.values())]
+
+
+def why_unsure(lost: Collection[Lost], spends: Collection[Spend]) -> str | None:
+    """Return which runs about the people of `spends` are lost, and what to do; None if none is."""
+    names = {UNKNOWN}.union(*(names_of(spend.data) for spend in spends))
+    contents = {spend.fingerprint for spend in spends}
+    about = [one for one in lost if names_of(one.data) & names or one.fingerprint in contents]
+    if not about:
+        return None
+    return (
+        f"dvc.lock of {', '.join(dict.fromkeys(one.commit for one in about))} is of a run whose "
+        "metrics are not here, so that its ε is not in the ledger, whose total is too low. Commit "
+        "metrics/ where it was made, with: git add . && git commit; and pull that here"
+    )
 
 
 def _spends(stages: Stages, name: str) -> bool:
@@ -67,11 +99,9 @@ def _names_training(stages: Stages, hashes: Hashes, known: Collection[str], alon
 
 def _names_evaluation(stages: Stages, hashes: Hashes, known: Collection[str]) -> bool:
     """Whether an evaluation is known, by the hash of its name."""
-    name = hashes.get(EVALUATIONS)
-    if name == hash_of("1\n"):  # the first of what it measured
-        return any(run.startswith(_measured(stages)) and "-" in run for run in known)
-    times = range(2, len(known) + 2)
-    return any(name == hash_of(f"{number} {run}\n") for run in known for number in times)
+    parts = (run for run in known if run.startswith(_measured(stages)) and "-" in run)
+    names = (name_of(run, times) for run in parts for times in range(1, len(known) + 1))
+    return hashes.get(EVALUATIONS) in {hash_of(f"{name}\n") for name in names}
 
 
 def _measured(stages: Stages) -> str:

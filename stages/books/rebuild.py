@@ -28,22 +28,11 @@ def open_ledger() -> Ledger:
         print(f"privacy ledger: entered {added} runs that commits and experiments tell of")
     for tuning in close_dead(ledger):
         print(f"privacy ledger: {tuning} died without an end; its trials count in full")
-    ledger.lacks = hidden_past() or _lost(ledger)
-    if ledger.lacks:
-        print(f"privacy ledger: {ledger.lacks}", file=sys.stderr)
+    if why := hidden_past():
+        print(f"privacy ledger: {why}", file=sys.stderr)
+    ledger.hidden = why
+    ledger.lost = lost_runs([entry.run for entry in ledger.entries() if not entry.is_part])
     return ledger
-
-
-def _lost(ledger: Ledger) -> str | None:
-    """Return which runs nothing here tells the cost of, and what to do; None if there are none."""
-    lost = lost_runs([entry.run for entry in ledger.entries() if not entry.is_part])
-    if not lost:
-        return None
-    return (
-        f"dvc.lock of {', '.join(lost)} is of a run whose metrics are not here, so that its ε is "
-        "not in the ledger, whose total is too low. Commit metrics/ where it was made, with: git "
-        "add . && git commit; and pull that here"
-    )
 
 
 def own_ledger() -> Ledger:

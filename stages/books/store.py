@@ -13,7 +13,17 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from stages.books.home import home
-from stages.books.people import AWAITED, SEEN, Budget, Entry, mixed, refuse_beyond, spends_about
+from stages.books.lost import Lost, why_unsure
+from stages.books.people import (
+    AWAITED,
+    SEEN,
+    Budget,
+    Entry,
+    mixed,
+    refuse_beyond,
+    same_people,
+    spends_about,
+)
 from stages.books.sqlite import (
     append,
     append_bundle,
@@ -42,12 +52,14 @@ class Ledger:
 
     Attributes:
         path: of the file.
-        lacks: why runs may be missing in it, and what to do, or None if it has all.
+        hidden: why commits that may tell of runs are not here, and what to do; None if all are.
+        lost: the runs of which only a dvc.lock tells.
     """
 
     def __init__(self, path: Path | None = None):
         self.path = path or home() / FILE_NAME
-        self.lacks: str | None = None
+        self.hidden: str | None = None
+        self.lost: Sequence[Lost] = ()
         if not self.path.exists():
             create(self.path)
 
@@ -254,24 +266,33 @@ class Ledger:
         """Return ε of all released so far about the people of `spend`, at its δ or another.
 
         None where it is not known, as they were promised something as rows and as people, or as
-        the ledger lacks some.
+        some may be missing.
         """
-        if self.lacks:
+        if self.lacks(spend):
             return None
         total = total_epsilon(self._spends(spend), delta or spend.delta)
         return total if math.isfinite(total) else None
 
-    @property
-    def at_least(self) -> str:
-        """What to say before a total: that it may be more, where `lacks` says why."""
-        return "at least " if self.lacks else ""
+    def lacks(self, spend: Spend) -> str | None:
+        """Return why runs about the people of `spend` may be missing, and what to do, or None."""
+        if self.hidden or not self.lost:
+            return self.hidden
+        people = same_people(self.entries(), (spend.data, spend.fingerprint))
+        return why_unsure(self.lost, [spend, *(entry.spend for entry in people)])
+
+    def at_least(self, spend: Spend) -> str:
+        """Return what to say before a total: that it may be more, where `lacks` says why."""
+        return "at least " if self.lacks(spend) else ""
 
     def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""
         return budgeted_epsilon(self._spends(spend), budget.delta)
 
     def summary(self, spend: Spend, budget: Budget | None) -> str:
-        """Return one line that says what the people of `spend` have had released about them."""
+        """Return a line on what the people of `spend` have had released about them.
+
+        And below it which of their runs are lost, if any are.
+        """
         spends = self._spends(spend)
         total = total_epsilon(spends, spend.delta)
         cap = "no privacy_budget is set"
@@ -280,10 +301,11 @@ class Ledger:
             cap = f"{used:.3f} of privacy_budget {budget.epsilon:g} is used"
         if math.isinf(total):
             return f"privacy ledger: {mixed(spends)}"
-        sign = "≥" if self.lacks else "="
+        why = self.lacks(spend)
+        below = "" if why == self.hidden else f"\nprivacy ledger: {why}"
         return (
-            f"privacy ledger: ε {sign} {total:.3f} at δ = {spend.delta:g} spent on these people so "
-            f"far (entries: {len(spends)}); {cap}"
+            f"privacy ledger: ε {'≥' if why else '='} {total:.3f} at δ = {spend.delta:g} spent on "
+            f"these people so far (entries: {len(spends)}); {cap}{below}"
         )
 
     def _spends(self, spend: Spend) -> list[Spend]:

@@ -1,7 +1,7 @@
 """What DVC knows of a version: its dvc.lock, and the outputs that this names."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,17 @@ def hashes_in(text: str) -> list[tuple[str, str]]:
     return _HASHED.findall(text)
 
 
+def locks_in_commits() -> Iterator[tuple[Place, dict[str, str]]]:
+    """Yield the paths that each dvc.lock of a commit names, with their hashes."""
+    return _locks([*places_with("dvc.lock")])
+
+
 def locks_anywhere() -> Iterator[tuple[Place, dict[str, str]]]:
-    """Yield the paths that each dvc.lock of commits and workspaces names, with their hashes."""
-    places = [*places_with("dvc.lock"), *workspaces()]
+    """Yield the same, and of workspaces."""
+    return _locks([*places_with("dvc.lock"), *workspaces()])
+
+
+def _locks(places: Sequence[Place]) -> Iterator[tuple[Place, dict[str, str]]]:
     texts = files_at([(place, "dvc.lock") for place in places])
     for place, text in zip(places, texts, strict=True):
         yield place, dict(hashes_in(text or ""))

@@ -430,9 +430,9 @@ def is_unsure(spend):
     """Whether totals are said to be of what is known, in every place or in none."""
     ledger, params = open_ledger(), load_params(ROOT / "params.yaml")
     booking = Booking(spend, None, ledger, None)
-    *_, of_table = listing(ledger.entries(), params, ledger.at_least)
-    price = str(Price(1.0, None, ledger.at_least))
-    told = ["≥" in booking.summary(), "at least" in of_table, "at least" in price]
+    of_table = "\n".join(listing(ledger.entries(), params, ledger.lacks(spend)))
+    price = str(Price(1.0, None, ledger.at_least(spend)))
+    told = ["≥" in booking.summary(), "total at least" in of_table, "at least" in price]
     assert {*told} == {booking.total(1e-5) is None}
     return told[0]
 

@@ -248,7 +248,6 @@ def project(tmp_path_factory):
     enough for scores to be counted.
     """
     made = copy_project(tmp_path_factory.mktemp("published") / "project")
-    (made.folder / "dvc.lock").unlink(missing_ok=True)
     made.set(evaluation_epsilon=0.25)
     commit_all(made, "before the run")
     made.run("dvc", "repro")
