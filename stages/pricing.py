@@ -92,7 +92,9 @@ def prices_after(runs: Sequence[Params]) -> Iterator[Price]:
         past = load_past(params, prepared)
         made_from = frozenset(str(one.run) for one in past.releases)
         new = spends_of(params, prepared, past)
-        budget, then = budget_of(params), [*spends_about(entries, new[0], made_from), *new]
+        budget = budget_of(params)
+        ledger.require_whole(new[0], budget)
+        then = [*spends_about(entries, new[0], made_from), *new]
         used = budgeted_epsilon(then, budget.delta) if budget else 0.0
         refused = budget is not None and used > budget.epsilon
         total = total_epsilon(then, params.target_delta)

@@ -26,7 +26,7 @@ from stages.tabular.split import split_name
 from stages.training.checkpoint import NOTHING
 from stages.training.output import Trained, warn_of_overflow
 from stages.training.past import NO_PAST, Past
-from tests.conftest import ROOT, reseal, told
+from tests.conftest import ROOT, Project, reseal, told
 from tests.test_tune import SAMPLE_SCHEMA_READ, SAMPLE_TABLE
 
 
@@ -101,6 +101,7 @@ def test_the_released_table_does_not_tell_the_number_of_rows(released):
 def priced(tmp_path, monkeypatch):
     """A repository without a run, in which the next ones are priced."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    Project(tmp_path).run("git", "init", "--quiet")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("stages.pricing.prepared_for", lambda _: SAMPLE_TABLE)
 
@@ -117,6 +118,18 @@ def test_plan_says_which_runs_the_budget_would_refuse_and_goes_on_without_them(p
     assert f"refused (`privacy_budget` would have to be {second.refused_at:.3f})" in str(second)
     (alone,) = prices_after(runs[2:])
     assert first.total < third.total < 1.05 * (first.total + alone.total)
+
+
+def test_plan_prices_no_run_that_a_budget_would_refuse_as_runs_may_be_missing(priced, monkeypatch):
+    ledger = Ledger()
+    monkeypatch.setattr("stages.pricing.open_ledger", lambda: ledger)
+    runs = [load_params(overrides={"privacy_budget": 3.0})]
+    assert [*prices_after(runs)]
+    ledger.hidden = "commits are missing"
+    with pytest.raises(UserError, match="cannot be kept: commits are missing"):
+        [*prices_after(runs)]
+    (price,) = prices_after([load_params()])
+    assert "at least" in str(price)
 
 
 class Made(Past):

@@ -195,6 +195,18 @@ def test_a_tuning_beyond_the_budget_reserves_neither_side(ledger):
     assert [*ledger.path.parent.glob("*.lock")] == []
 
 
+def test_a_tuning_under_a_budget_reserves_nothing_where_runs_may_be_missing(ledger):
+    ledger.hidden = "commits are missing"
+    with (
+        pytest.raises(UserError, match="cannot be kept: commits are missing"),
+        opened(ledger, "tune-a", TUNING, Budget(100.0, TRIAL.delta)),
+    ):
+        raise AssertionError
+    assert ledger.entries() == []
+    with opened(ledger, "tune-a", TUNING, None) as close:
+        close()
+
+
 def test_each_token_works_once_on_each_side(ledger):
     with opened(ledger, "tune-a", TUNING, None):
         for spend in (TRIAL, TEST):

@@ -9,7 +9,6 @@ from stages.books.rebuild import enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record, Table
 from stages.books.store import Ledger
 from stages.books.tunings import begin_trial, run_of, tuning_of
-from stages.errors import UserError
 from stages.params import Params
 from stages.privacy.events import Event
 from stages.privacy.history import SIDES, Spend
@@ -145,8 +144,6 @@ def book(
     if params.simulation_seed is not None:
         return Booking(spend, budget, None, None)
     ledger = open_ledger()
-    if budget is not None and (why := ledger.lacks(spend)):
-        raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {why}")
     if params.tuning_trial is not None:
         entry = begin_trial(ledger, params.tuning_trial, spend)
         reserved = replace(entry.spend, data=spend.data)

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.books.booking import budget_of
 from stages.books.names import names_of
-from stages.books.people import SEEN, UNKNOWN, Entry, counting, mixed, same_people
+from stages.books.people import SEEN, Entry, counting, mixed, same_people
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
@@ -20,7 +20,7 @@ from stages.tabular.schema import Schema
 def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Yield the entries about the same people, table by table; those about anybody with each."""
     entries = [entry for entry in entries if not entry.has_begun]
-    rest = [entry for entry in entries if entry.spend.data != UNKNOWN] or list(entries)
+    rest = [entry for entry in entries if not entry.is_of_anybody] or list(entries)
     while rest:
         people = same_people(entries, (rest[0].spend.data, rest[0].spend.fingerprint))
         yield people
@@ -90,6 +90,8 @@ def _note(entry: Entry) -> str:
         return f"  struck: {entry.struck}"
     if entry.run.endswith(SEEN):
         return "  struck, but its metrics can be seen"
+    if entry.is_of_anybody:
+        return "  of a table that is not known, so it counts for everybody"
     return "" if entry.settled else "  not settled, counts in full"
 
 

@@ -3,18 +3,20 @@
 `dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.books.names import name_from, names_of
-from stages.books.people import UNKNOWN
-from stages.books.told import DESCRIPTION, METRICS, hash_of, metrics_anywhere
+from stages.books.people import Entry
+from stages.books.told import DESCRIPTION, METRICS, Told, hash_of, metrics_anywhere
 from stages.cache import kept_part
+from stages.errors import UserError
 from stages.model.files import CLASSIFIER
 from stages.privacy.history import Spend
-from stages.versions.files import short
+from stages.versions.files import Place, short
 from stages.versions.locks import locked, locks_in_commits, parameters_in
 
 TRAIN, EVALUATE = METRICS
@@ -22,13 +24,13 @@ TRAIN, EVALUATE = METRICS
 # Where an evaluation leaves its name, by which the plot stage knows that it is another one.
 EVALUATIONS = "models/evaluations.txt"
 
-Hashes = Mapping[str, str]
-Stages = Mapping[str, Any]
+# The name of an evaluation that is the first of its model.
+FIRST = "1"
 
 
 def name_of(run: str, times: int) -> str:
     """Return the name of an evaluation, which was so many times that its model was measured."""
-    return "1" if times == 1 else f"{times} {run}"
+    return FIRST if times == 1 else f"{times} {run}"
 
 
 class Lost(NamedTuple):
@@ -39,72 +41,119 @@ class Lost(NamedTuple):
     fingerprint: str
 
 
-def lost_runs(known: Collection[str]) -> list[Lost]:
-    """Return the runs of which a dvc.lock is that are neither known nor on record here.
+class Lock(NamedTuple):
+    """What a commit's dvc.lock says: hashes by path, and each stage."""
 
-    Args:
-        known: ids of the ledger's runs.
+    place: Place
+    hashes: Mapping[str, str]
+    stages: Mapping[str, Any]
+
+    @property
+    def measured(self) -> str:
+        """How the id of the run begins whose model was measured, or what none begins with."""
+        of = self.stages.get("evaluate", {}).get("params", {}).get(TRAIN) or {}
+        return str(next(iter(of.get("run") or []), "not told"))
+
+    @property
+    def data(self) -> str | None:
+        """Which table was prepared, or None where it is another pipeline's lock."""
+        return parameters_in(self.stages.get("preprocess", {})).get("data")
+
+    def spends(self, name: str) -> bool:
+        """Whether the metrics of this name are of a stage that drew noise which counts."""
+        stage = self.stages.get(Path(name).stem, {})
+        ran = parameters_in(stage)
+        free = ran.get("exact_metrics") or ran.get("simulation_seed") is not None
+        return self.data is not None and "-m stages." in str(stage.get("cmd")) and not free
+
+
+def lost_runs(entries: Collection[Entry]) -> list[Lost]:
+    """Return the runs of which a dvc.lock is that neither `entries` nor metrics here explain.
+
+    Where metrics are not here the lock says whose they are: the name of an evaluation, or that of
+    a run which was measured after its training, in this lock or a later one. Each name explains as
+    many of them as the ledger has runs of this name whose metrics are not here either.
     """
-    told = {hash_of(text) for text in metrics_anywhere()}
-    locks = [*locks_in_commits()]
-    measured = defaultdict[str, set[str]](set)
-    for _, hashes in locks:
-        measured[hashes.get(EVALUATE, "")].add(hashes.get(TRAIN, ""))
-    lost = dict[str, Lost]()
-    for place, hashes in locks:
-        untold = [name for name in METRICS if name in hashes and hashes[name] not in told]
-        stages = locked(*place) if untold else {}
-        alone = len(measured[hashes.get(EVALUATE, "")]) == 1
-        for name in untold:
-            of_evaluation = name == EVALUATE and _names_evaluation(stages, hashes, known)
-            of_training = name == TRAIN and _names_training(stages, hashes, known, alone)
-            if _spends(stages, name) and not (of_evaluation or of_training):
-                data = str(parameters_in(stages.get("preprocess", {})).get("data", UNKNOWN))
-                read = name_from(place.folder, data), hashes.get(data, UNKNOWN)
-                lost.setdefault(hashes[name], Lost(short(place.commit), *read))
-    return [*dict.fromkeys(lost.values())]
+    metrics = [*metrics_anywhere()]
+    seen = {record.run for told in metrics for record in told.own}
+    unseen = [one for one in entries if one.run not in seen and not one.is_part]
+    locks = [*_locks_without(metrics)]
+    lost = [*_trainings(locks, unseen), *_evaluations(locks, entries, unseen)]
+    return [*dict.fromkeys(map(_table_of, lost))]
+
+
+def _locks_without(metrics: Sequence[Told]) -> Iterator[Lock]:
+    """Yield the locks, each with only those hashes of metrics that are not here, if any are not."""
+    told = {hash_of(one.text) for one in metrics}
+    for place, hashes in locks_in_commits():
+        if {hashes[name] for name in METRICS if name in hashes} - told:
+            rest = {path: one for path, one in hashes.items() if one not in told}
+            yield Lock(place, rest, _stages(place))
+
+
+def _stages(place: Place) -> Mapping[str, Any]:
+    try:
+        return locked(*place)
+    except UserError:  # a merge was committed as it stood; its sides have commits of their own
+        return {}
+
+
+def _by_hash(locks: Sequence[Lock], name: str) -> list[list[Lock]]:
+    """Return the locks that have metrics of this name, together where these are the same."""
+    having = [lock for lock in locks if name in lock.hashes and lock.spends(name)]
+    grouped = groupby(
+        sorted(having, key=lambda lock: lock.hashes[name]), lambda one: one.hashes[name]
+    )
+    return [[*same] for _, same in grouped]
+
+
+def _trainings(locks: Sequence[Lock], unseen: Sequence[Entry]) -> Iterator[Lock]:
+    """Yield a lock of each training that no model here tells of, and none of `unseen` is."""
+    left = {one.run for one in unseen if one.spend.side == "train"}
+    for same in _by_hash(locks, TRAIN):
+        models = (lock.hashes.get(str(CLASSIFIER), "") for lock in same)
+        measured = tuple(lock.measured for lock in same)
+        own = next((run for run in left if run.startswith(measured)), None)
+        left -= {own}
+        if own is None and not any(kept_part(model, DESCRIPTION.name) for model in models):
+            yield same[0]
+
+
+def _evaluations(
+    locks: Sequence[Lock], entries: Collection[Entry], unseen: Sequence[Entry]
+) -> Iterator[Lock]:
+    """Yield a lock of each evaluation that is none of `entries`, by the hash of its name."""
+    times = range(2, len(entries) + 1)
+    names = {hash_of(f"{name_of(one.run, number)}\n") for one in entries for number in times}
+    others = [
+        same[0]
+        for same in _by_hash(locks, EVALUATE)
+        if same[0].hashes.get(EVALUATIONS) not in names
+    ]
+    firsts = Counter(lock.measured for lock in others)
+    for lock in others:
+        is_first = lock.hashes.get(EVALUATIONS) == hash_of(f"{FIRST}\n")
+        parts = [one for one in unseen if one.run.startswith(lock.measured)]
+        known = sum(one.spend.side == "test" for one in parts)
+        if not is_first or firsts[lock.measured] > known:
+            yield lock
+
+
+def _table_of(lock: Lock) -> Lost:
+    data = str(lock.data)
+    return Lost(short(lock.place.commit), name_from(lock.place.folder, data), lock.hashes[data])
 
 
 def why_unsure(lost: Collection[Lost], spends: Collection[Spend]) -> str | None:
     """Return which runs about the people of `spends` are lost, and what to do; None if none is."""
-    names = {UNKNOWN}.union(*(names_of(spend.data) for spend in spends))
+    names = set[str]().union(*(names_of(spend.data) for spend in spends))
     contents = {spend.fingerprint for spend in spends}
     about = [one for one in lost if names_of(one.data) & names or one.fingerprint in contents]
     if not about:
         return None
     return (
         f"dvc.lock of {', '.join(dict.fromkeys(one.commit for one in about))} is of a run whose "
-        "metrics are not here, so that its ε is not in the ledger, whose total is too low. Commit "
-        "metrics/ where it was made, with: git add . && git commit; and pull that here"
+        "metrics are not here, so that its ε is not in the ledger, whose total is too low. Where "
+        "it was made: git add . && git commit; or of a training, whose model tells of it: dvc push "
+        "--all-commits. Here: git pull && dvc fetch --all-commits"
     )
-
-
-def _spends(stages: Stages, name: str) -> bool:
-    """Whether the stage that made metrics is this pipeline's, and drew noise that counts."""
-    stage = stages.get(Path(name).stem, {})
-    ran = parameters_in(stage)
-    free = ran.get("exact_metrics") or ran.get("simulation_seed") is not None
-    return "stages." in str(stage.get("cmd")) and not free
-
-
-def _names_training(stages: Stages, hashes: Hashes, known: Collection[str], alone: bool) -> bool:
-    """Whether a training is told of by its model, or known by what was measured beside it.
-
-    That is another one where no evaluation followed; then an older lock has the same evaluation.
-    """
-    if kept_part(hashes.get(str(CLASSIFIER), ""), DESCRIPTION.name):
-        return True
-    return alone and any(run.startswith(_measured(stages)) for run in known)
-
-
-def _names_evaluation(stages: Stages, hashes: Hashes, known: Collection[str]) -> bool:
-    """Whether an evaluation is known, by the hash of its name."""
-    parts = (run for run in known if run.startswith(_measured(stages)) and "-" in run)
-    names = (name_of(run, times) for run in parts for times in range(1, len(known) + 1))
-    return hashes.get(EVALUATIONS) in {hash_of(f"{name}\n") for name in names}
-
-
-def _measured(stages: Stages) -> str:
-    """Return how the id of the run begins that was measured, or what none begins with."""
-    of = stages.get("evaluate", {}).get("params", {}).get(TRAIN, {})
-    return str(next(iter(of.get("run", [])), "not told"))

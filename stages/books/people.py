@@ -35,7 +35,7 @@ class Entry:
         time: of its reservation, ISO 8601 in UTC.
         run: unique id of the run.
         spend: what it released. Reserved but not settled, it counts in full all the same.
-        settled: whether the run told its end.
+        settled: whether the run told its end, or where that was told of, which table it read.
         struck: why it does not count, or None if it does.
         revision: commit on which the run was started.
         experiment: DVC's name for it, or None.
@@ -57,8 +57,13 @@ class Entry:
     @property
     def is_open_tuning(self) -> bool:
         """Whether it is a tuning that has not ended, whose trials may count one by one yet."""
-        is_tuning = isinstance(self.spend.events[0], BestOfMany)
+        is_tuning = isinstance(self.spend.events[0], BestOfMany) and not self.is_of_anybody
         return is_tuning and not self.settled and self.struck is None
+
+    @property
+    def is_of_anybody(self) -> bool:
+        """Whether nobody can tell which table it read."""
+        return self.spend.data == UNKNOWN
 
     @property
     def is_part(self) -> bool:
@@ -106,7 +111,7 @@ def same_people(entries: Sequence[Entry], *tables: tuple[str, str]) -> list[Entr
         if len(joined) == found:
             return joined
         # What may be about anybody counts for everybody, and joins nobody to others.
-        known = [entry for entry in joined if entry.spend.data != UNKNOWN]
+        known = [entry for entry in joined if not entry.is_of_anybody]
         paths.update(*(names[entry.spend.data] for entry in known))
         contents |= {entry.spend.fingerprint for entry in known}
         runs |= {run for entry in known for run in (entry.run, *entry.past)}

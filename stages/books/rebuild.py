@@ -31,7 +31,7 @@ def open_ledger() -> Ledger:
     if why := hidden_past():
         print(f"privacy ledger: {why}", file=sys.stderr)
     ledger.hidden = why
-    ledger.lost = lost_runs([entry.run for entry in ledger.entries() if not entry.is_part])
+    ledger.lost = lost_runs(ledger.entries())
     return ledger
 
 
@@ -99,7 +99,9 @@ def rebuild(ledger: Ledger) -> int:
     another ledger knew is known here, be it that it was struck.
     """
     is_old, entries = ledger.is_old, ledger.entries()
-    known = {} if is_old else {entry.run: entry.experiment for entry in entries}
+    # What read an unknown table may be told of by now together with that.
+    sure = [] if is_old else [one for one in entries if not one.is_of_anybody or one.struck]
+    known = {entry.run: entry.experiment for entry in sure}
     struck = {entry.run for entry in entries if entry.struck is not None}
     missing = _missing(known, struck)
     counted = {run for run in known if run not in struck}

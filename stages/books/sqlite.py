@@ -172,9 +172,15 @@ def append(connection: sqlite3.Connection, **values: object) -> None:
     connection.execute(f"INSERT INTO entries ({columns}) VALUES ({places})", tuple(values.values()))
 
 
-def append_settlement(connection: sqlite3.Connection, run: str, events: Sequence[Event]) -> None:
-    """Enter that a run has ended, and what it really did."""
-    append(connection, kind="settle", run=run, events=json.dumps(to_json(events)))
+def append_settlement(
+    connection: sqlite3.Connection, run: str, events: Sequence[Event], read: Spend | None = None
+) -> None:
+    """Enter that a run has ended, and what it really did.
+
+    Also whose rows it `read`, if that was not known when it was reserved.
+    """
+    table = {} if read is None else _table_of(read)
+    append(connection, kind="settle", run=run, events=json.dumps(to_json(events)), **table)
 
 
 def append_past(connection: sqlite3.Connection, run: str, past: Collection[str]) -> None:
@@ -198,18 +204,25 @@ def append_reservation(
         connection,
         kind="reserve",
         run=run,
-        data=named(spend).data,
-        fingerprint=spend.fingerprint,
-        split=spend.split,
-        side=spend.side,
         events=json.dumps(to_json(spend.events)),
         epsilon=spend.epsilon,
         delta=spend.delta,
-        unit=spend.unit,
+        **_table_of(spend),
         revision=revision,
         experiment=experiment,
         reason=reason,
     )
+
+
+def _table_of(spend: Spend) -> dict[str, str]:
+    """Return the columns that say whose rows were read."""
+    return {
+        "data": named(spend).data,
+        "fingerprint": spend.fingerprint,
+        "split": spend.split,
+        "side": spend.side,
+        "unit": spend.unit,
+    }
 
 
 def named(spend: Spend) -> Spend:
@@ -261,14 +274,15 @@ def _built_on(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
 
 
 def spend_of(reserved: sqlite3.Row, known: sqlite3.Row) -> Spend:
-    """The reserved spend with what is known of its events by now."""
+    """The reserved spend with what is known of its events and its table by now."""
+    table = known if known["data"] else reserved
     return Spend(
-        data=reserved["data"],
-        fingerprint=reserved["fingerprint"],
-        split=reserved["split"],
-        side=reserved["side"],
+        data=table["data"],
+        fingerprint=table["fingerprint"],
+        split=table["split"],
+        side=table["side"],
         events=tuple(from_json(json.loads(known["events"]))),
         epsilon=reserved["epsilon"],
         delta=reserved["delta"],
-        unit=reserved["unit"] or ROW,  # earlier versions did not tell
+        unit=table["unit"] or ROW,  # earlier versions did not tell
     )

@@ -17,6 +17,7 @@ from stages.books.lost import Lost, why_unsure
 from stages.books.people import (
     AWAITED,
     SEEN,
+    UNKNOWN,
     Budget,
     Entry,
     mixed,
@@ -101,13 +102,15 @@ class Ledger:
         A part of another run takes the place of the one that was reserved with it.
 
         Raises:
-            UserError: with them the total would exceed `budget`.
+            UserError: with them the total would exceed `budget`, or what is spent of it is not
+                known.
         """
+        (first, *_) = new = [*spends.values()]
+        self.require_whole(first, budget)
         with self.writing() as connection:
             for part in _to_come(entries_in(connection), of):
                 append(connection, kind="strike", run=part.run, reason="another part began")
             if budget is not None:
-                (first, *_) = new = [*spends.values()]
                 refuse_beyond(budget, spends_about(entries_in(connection), first, past), new)
             for run, spend in spends.items():
                 append_reservation(connection, spend, run, *current_run(), past)
@@ -139,16 +142,20 @@ class Ledger:
     ) -> bool:
         """Enter a spend that happened long ago, be it `struck`; return whether it was missing.
 
-        If it was not, what it builds on may have been. A part that is awaited here and began in
-        another clone is awaited no more.
+        If it was not, what it builds on may have been, and of whose table nothing was known. A part
+        that is awaited here and began in another clone is awaited no more.
         """
         with self.writing() as connection:
             entries = entries_in(connection)
-            if run in {entry.run for entry in entries}:
+            had = next((entry for entry in entries if entry.run == run), None)
+            if had is not None:
                 append_past(connection, run, past)
+                if had.is_of_anybody and not had.settled and spend.data != UNKNOWN:
+                    append_settlement(connection, run, spend.events, spend)
                 return False
             append_reservation(connection, spend, run, revision, experiment, past, reason=None)
-            append_settlement(connection, run, spend.events)
+            if spend.data != UNKNOWN:
+                append_settlement(connection, run, spend.events)
             if struck is not None:
                 append(connection, kind="strike", run=run, reason=struck)
             if awaited := _awaited(entries, run.rpartition("-")[0], spend):
@@ -283,6 +290,15 @@ class Ledger:
     def at_least(self, spend: Spend) -> str:
         """Return what to say before a total: that it may be more, where `lacks` says why."""
         return "at least " if self.lacks(spend) else ""
+
+    def require_whole(self, spend: Spend, budget: Budget | None) -> None:
+        """Make sure that a budget, if there is one, is held against all about the same people.
+
+        Raises:
+            UserError: runs may be missing.
+        """
+        if budget is not None and (why := self.lacks(spend)):
+            raise UserError(f"params.yaml: `privacy_budget` cannot be kept: {why}")
 
     def used(self, spend: Spend, budget: Budget) -> float:
         """Return what of a budget everything about the people of `spend` has used."""

@@ -98,11 +98,11 @@ def runs_in_workspace() -> set[str]:
     return {str(one.run) for one in told.runs}
 
 
-def metrics_anywhere() -> Iterator[str]:
-    """Yield the metrics that are here, each as it was written."""
-    for _, path, text in (*_in_the_cache(), *_in_commits()):
+def metrics_anywhere() -> Iterator[Told]:
+    """Yield the metrics of trainings and evaluations that are here."""
+    for place, path, text in (*_in_the_cache(), *_in_commits()):
         if path in METRICS:
-            yield text
+            yield _read(place, path, text)
 
 
 def hash_of(text: str) -> str:

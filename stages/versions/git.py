@@ -94,6 +94,11 @@ def run_git(
 def _run(
     *arguments: str, given: bytes, cwd: Path, env: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["git", *arguments], cwd=cwd, env=env, input=given, capture_output=True, check=False
-    )
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=cwd, env=env, input=given, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        raise UserError(
+            "git: no such command, so ε of earlier runs is not known. Install Git and run again."
+        ) from None

@@ -43,11 +43,11 @@ def locked(commit: str, folder: str = HERE) -> dict[str, Any]:
         UserError: it is no YAML, such as in the middle of a merge.
     """
     try:
-        lock = yaml.safe_load(file_at(commit, "dvc.lock", folder) or "{}") or {}
+        lock = yaml.safe_load(file_at(commit, "dvc.lock", folder) or "{}")
     except yaml.YAMLError:
         raise UserError(f"dvc.lock: expected YAML, but it cannot be read. {AMID_A_MERGE}") from None
-    stages: dict[str, Any] = lock.get("stages", {})
-    return stages
+    stages = lock.get("stages") if isinstance(lock, dict) else None
+    return stages or {}
 
 
 def dependency_hashes(commit: str, stage: str) -> set[str]:

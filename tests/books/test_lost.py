@@ -9,6 +9,7 @@ import yaml
 
 from stages.books.booking import book
 from stages.books.lost import EVALUATE, EVALUATIONS, TRAIN, lost_runs
+from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.told import RUNS, hash_of
 from stages.errors import UserError
@@ -21,6 +22,21 @@ SPEND = Spend("data/patients.csv", "ab12", "a split", "test", (Gaussian(4.0),), 
 RUN, PART = "ab12cd34ef56", "ab12cd34ef56-7890abcd"
 
 
+def entry(run):
+    """The ledger's entry of a run, which is a measurement if its id is that of a part."""
+    spend = replace(SPEND, side="test" if "-" in run else "train")
+    return Entry(1, "", run, spend, settled=True, struck=None, revision=None, experiment=None)
+
+
+def metrics(run):
+    """What metrics tell of a run, of which nothing is read but whose they are."""
+    spend = entry(run).spend.public() | {"events": [{"gaussian": {"noise_multiplier": 4.0}}]}
+    return json.dumps({"evidence": [{"ledger": [{"run": run, "spend": spend}]}]})
+
+
+TRAINED, MEASURED = metrics(RUN), metrics(PART)
+
+
 class Repository(Project):
     """A repository with nothing but what a run leaves, written by hand."""
 
@@ -30,10 +46,11 @@ class Repository(Project):
 
     def lock(
         self,
-        train="trained",
-        evaluate="measured",
+        train=TRAINED,
+        evaluate=MEASURED,
         *,
         name="1\n",
+        of=RUN,
         by="stages.",
         read=(SPEND.data, SPEND.fingerprint),
         **asked,
@@ -53,12 +70,12 @@ class Repository(Project):
             },
             "evaluate": {
                 "cmd": f"python -m {by}evaluate",
-                "params": {"params.yaml": asked, TRAIN: {"run": [RUN[:8]]}},
+                "params": {"params.yaml": asked, TRAIN: {"run": [of[:8]]}},
                 "outs": [hashed(EVALUATE, hash_of(evaluate)), hashed(EVALUATIONS, hash_of(name))],
             },
         }
         self.write("dvc.lock", yaml.safe_dump({"stages": stages}, sort_keys=False))
-        commit_all(self, f"dvc.lock of {train} and {evaluate}")
+        commit_all(self, "with dvc.lock")
         return self.run("git", "rev-parse", "HEAD")[:12]
 
 
@@ -69,7 +86,7 @@ def hashed(path, digest):
 
 def lost(*known):
     """The commits that tell of lost runs, of a ledger that knows some."""
-    return [one.commit for one in lost_runs(known)]
+    return [one.commit for one in lost_runs([entry(run) for run in known])]
 
 
 @pytest.fixture
@@ -96,8 +113,8 @@ def test_a_lock_alone_makes_totals_unsure_and_no_budget_can_be_kept(repository):
 
 
 def test_what_has_its_metrics_somewhere_is_not_lost(repository):
-    repository.write(TRAIN, "trained")
-    repository.write(EVALUATE, "measured")
+    repository.write(TRAIN, TRAINED)
+    repository.write(EVALUATE, MEASURED)
     repository.lock()
     repository.write(TRAIN, "another")
     repository.write(EVALUATE, "another")
@@ -133,7 +150,7 @@ def test_a_lost_run_is_about_whoever_the_ledger_joins_with_its_table(repository)
 
 @pytest.mark.parametrize("there", [TRAIN, EVALUATE])
 def test_one_of_two_is_as_good_as_lost(repository, there):
-    repository.write(there, {TRAIN: "trained", EVALUATE: "measured"}[there])
+    repository.write(there, {TRAIN: TRAINED, EVALUATE: MEASURED}[there])
     head = repository.lock()
     assert lost() == [head]
 
@@ -153,8 +170,8 @@ def test_what_another_ledger_told_of_is_not_lost(repository, name, known):
 
 def test_an_evaluation_after_the_known_one_is_lost(repository):
     # `evaluation_epsilon` was changed, and `git commit -m` took dvc.lock alone.
-    repository.write(TRAIN, "trained")
-    repository.write(EVALUATE, "measured")
+    repository.write(TRAIN, TRAINED)
+    repository.write(EVALUATE, MEASURED)
     repository.lock()
     head = repository.lock(evaluate="measured again", name=f"2 {RUN}-11112222\n")
     assert lost(RUN, PART) == [head]
@@ -162,8 +179,8 @@ def test_an_evaluation_after_the_known_one_is_lost(repository):
 
 def test_a_training_after_the_known_run_is_lost(repository):
     # `dvc repro train`, so that the measurement in the lock is still that of the run before.
-    repository.write(TRAIN, "trained")
-    repository.write(EVALUATE, "measured")
+    repository.write(TRAIN, TRAINED)
+    repository.write(EVALUATE, MEASURED)
     repository.lock()
     head = repository.lock(train="trained again")
     assert lost(RUN, PART) == [head]
@@ -179,7 +196,7 @@ def test_what_draws_no_noise_that_counts_is_not_lost(repository, other):
 
 def test_exact_figures_draw_no_noise_but_their_model_did(repository):
     exact = {"exact_metrics": True, "name": "exact 12345678\n"}
-    repository.write(TRAIN, "trained")
+    repository.write(TRAIN, TRAINED)
     repository.lock(**exact)
     assert lost() == []
     head = repository.lock(train="trained again", **exact)
@@ -189,9 +206,67 @@ def test_exact_figures_draw_no_noise_but_their_model_did(repository):
 def test_a_run_is_known_again_once_a_commit_takes_the_ledger_along(repository):
     repository.lock()
     assert open_ledger().lacks(SPEND)
-    spend = SPEND.public() | {"events": [{"gaussian": {"noise_multiplier": 4.0}}]}
-    lines: list[dict[str, Any]] = [
-        {"run": run, "spend": spend, "past": [], "struck": None} for run in (RUN, PART)
-    ]
-    repository.write(RUNS, "".join(f"{json.dumps(line)}\n" for line in lines))
+    lines: list[str] = []
+    rest: dict[str, Any] = {"past": [], "struck": None}
+    for run in (RUN, PART):
+        (told,) = json.loads(metrics(run))["evidence"][0]["ledger"]
+        lines.append(json.dumps(told | rest))
+    repository.write(RUNS, "\n".join(lines))
     assert open_ledger().lacks(SPEND) is None
+
+
+def test_a_first_evaluation_is_lost_though_another_clone_has_made_its_own_first(repository):
+    repository.write(TRAIN, TRAINED)
+    head = repository.lock(evaluate=metrics(f"{RUN}-11112222"))
+    repository.write(EVALUATE, MEASURED)
+    commit_all(repository, "evaluated here, too")
+    assert lost(RUN, PART) == [head]
+    # Each that the ledger has, and whose metrics are not here, explains one.
+    assert lost(RUN, PART, f"{RUN}-11112222") == []
+    other = repository.lock(evaluate=metrics(f"{RUN}-33334444"))
+    assert {*lost(RUN, PART, f"{RUN}-11112222")} == {head, other}
+
+
+def test_a_tuned_model_measured_again_is_lost(repository):
+    of, both = "tune-ab12", [f"tune-ab12cd34-{side}" for side in ("train", "test")]
+    repository.write(TRAIN, metrics(both[0]))
+    repository.write(EVALUATE, metrics(both[1]))
+    repository.lock(metrics(both[0]), metrics(both[1]), of=of, name=f"2 {both[1]}\n")
+    assert lost(*both) == []
+    head = repository.lock(metrics(both[0]), metrics(f"{both[0]}-11112222"), of=of)
+    assert lost(*both) == [head]
+
+
+def test_a_training_is_not_explained_by_an_older_one_that_was_measured(repository):
+    # The lock of "another" was never committed.
+    repository.write(TRAIN, metrics("0123456789ab"))
+    repository.write(EVALUATE, metrics("0123456789ab-11112222"))
+    head = repository.lock(of="01234567", evaluate=metrics("0123456789ab-11112222"))
+    assert lost("0123456789ab", "0123456789ab-11112222") == [head]
+
+
+def test_a_training_is_explained_by_any_lock_in_which_it_was_measured(repository):
+    repository.lock(of="01234567", evaluate=metrics("0123456789ab-11112222"))
+    repository.write(EVALUATE, metrics("0123456789ab-11112222"))
+    commit_all(repository, "metrics of the one before, of a training that another clone told of")
+    head = repository.run("git", "rev-parse", "HEAD~1")[:12]
+    assert lost(RUN, PART) == [head]
+    repository.lock()
+    assert lost(RUN, PART) == []
+    # A run explains one training, and not what was trained again before it was measured.
+    again = repository.lock(train="trained again")
+    assert len(lost(RUN, PART)) == 1
+    assert {*lost(RUN, PART)} <= {head, again}
+
+
+def test_a_lock_that_cannot_be_read_is_none(repository):
+    # A merge was committed with its markers, and mended later.
+    (repository.folder / "dvc.lock").write_text("<<<<<<< HEAD\n")
+    head = repository.lock()
+    lock = (repository.folder / "dvc.lock").read_text()
+    repository.write("dvc.lock", f"<<<<<<< HEAD\n{lock}=======\n>>>>>>> other\n")
+    commit_all(repository, "markers left")
+    for text in ("[]", "stages:\n", lock.replace("- ab12cd34", "")):
+        repository.write("dvc.lock", text)
+        commit_all(repository, "by hand")
+    assert lost() == [head]

@@ -106,9 +106,9 @@ class Repository(Project):
         record = yaml.safe_dump({"outs": [made]}, sort_keys=False)
         self.write(".dvc/cache/runs/ab/abc/abcd", record)
 
-    def lock_alone(self, run, identified_by=None):
+    def lock_alone(self, run, identified_by=None, **lies):
         """Leave a run's model, in the workspace and DVC's cache, and the lock that names it."""
-        model = json.dumps({"privacy": {"releases": [{"run": run, "spend": SPEND}]}})
+        model = json.dumps({"privacy": {"releases": [{"run": run, "spend": SPEND | lies}]}})
         column = {"name": identified_by or "age", "role": "id" if identified_by else "feature"}
         schema = json.dumps({"fields": [column]})
         parts = [
@@ -315,7 +315,7 @@ def test_a_run_of_which_a_commit_has_the_lock_alone_is_known_by_its_model(
     else:
         commit_all(repository, "and the next has another model in its workspace")
         repository.write("models/classifier/model.json", "[]")
-        assert not lost_runs(["first"])
+        assert not lost_runs([])
     spends = repository.ledger(monkeypatch)
     assert set(spends) == {"first", "second"}
     assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
@@ -335,6 +335,39 @@ def test_a_run_that_its_model_tells_of_is_known_to_protect_people(repository, mo
         "first": "row",
         "second": "person by patient",
     }
+
+
+def test_a_run_that_a_model_told_of_has_its_table_once_its_metrics_are_here(
+    repository, monkeypatch
+):
+    monkeypatch.chdir(repository.folder)
+    repository.lock_alone("second")
+    by_model = {entry.run: entry for entry in open_ledger().entries()}["second"]
+    assert by_model.spend.data == UNKNOWN
+    repository.made("second", data="patients.csv")
+    for _ in range(2):  # once and for all
+        (by_metrics,) = [entry for entry in open_ledger().entries() if entry.run == "second"]
+        assert by_metrics.spend.data == "patients.csv"
+        assert by_metrics.settled
+    assert len(Ledger().entries()) == 2
+
+
+def test_a_tuning_that_a_model_told_of_is_not_taken_for_one_that_goes_on(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    best = {"best_of_many": {"mean": 5.0, "shape": 1.0, "events": [STEPS]}}
+    repository.lock_alone("tune-a-train", events=[best])
+    for _ in range(2):
+        assert {one.run: one.is_open_tuning for one in open_ledger().entries()} == {
+            "first": False,
+            "tune-a-train": False,
+        }
+
+
+def test_without_git_nothing_is_told_as_if_it_were_all(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="Install Git"):
+        open_ledger()
 
 
 def test_what_a_run_was_made_from_protects_the_same_as_the_run(repository, monkeypatch):
