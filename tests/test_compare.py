@@ -1,5 +1,6 @@
 """Comparing runs: the table, the picture and the frame are of the revisions that were asked for."""
 
+import shutil
 import sys
 from itertools import combinations
 
@@ -57,6 +58,7 @@ WIDEST = FIGURES.model_copy(
 def compared(tmp_path_factory):
     """A repository with a run in its first commit and another in the workspace."""
     project = copy_project(tmp_path_factory.mktemp("report") / "project")
+    shutil.copy(ROOT / "dvc.lock", project.folder)
     commit_all(project, "no run yet")
     project.run("git", "tag", "start")
     TrainResult.read(ROOT).write(project.folder)

@@ -3,9 +3,8 @@
 `dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +58,10 @@ class Lock(NamedTuple):
         """Which table was prepared, or None where it is another pipeline's lock."""
         return parameters_in(self.stages.get("preprocess", {})).get("data")
 
+    def is_of(self, name: str) -> bool:
+        """Whether its evaluation has this name."""
+        return self.hashes.get(EVALUATIONS) == hash_of(f"{name}\n")
+
     def spends(self, name: str) -> bool:
         """Whether the metrics of this name are of a stage that drew noise which counts."""
         stage = self.stages.get(Path(name).stem, {})
@@ -98,13 +101,13 @@ def _stages(place: Place) -> Mapping[str, Any]:
         return {}
 
 
-def _by_hash(locks: Sequence[Lock], name: str) -> list[list[Lock]]:
+def _by_hash(locks: Sequence[Lock], name: str) -> Collection[list[Lock]]:
     """Return the locks that have metrics of this name, together where these are the same."""
-    having = [lock for lock in locks if name in lock.hashes and lock.spends(name)]
-    grouped = groupby(
-        sorted(having, key=lambda lock: lock.hashes[name]), lambda one: one.hashes[name]
-    )
-    return [[*same] for _, same in grouped]
+    found = defaultdict[str, list[Lock]](list)
+    for lock in locks:
+        if name in lock.hashes and lock.spends(name):
+            found[lock.hashes[name]].append(lock)
+    return found.values()
 
 
 def _trainings(locks: Sequence[Lock], unseen: Sequence[Entry]) -> Iterator[Lock]:
@@ -123,25 +126,25 @@ def _evaluations(
     locks: Sequence[Lock], entries: Collection[Entry], unseen: Sequence[Entry]
 ) -> Iterator[Lock]:
     """Yield a lock of each evaluation that is none of `entries`, by the hash of its name."""
-    times = range(2, len(entries) + 1)
-    names = {hash_of(f"{name_of(one.run, number)}\n") for one in entries for number in times}
-    others = [
-        same[0]
-        for same in _by_hash(locks, EVALUATE)
-        if same[0].hashes.get(EVALUATIONS) not in names
-    ]
-    firsts = Counter(lock.measured for lock in others)
-    for lock in others:
-        is_first = lock.hashes.get(EVALUATIONS) == hash_of(f"{FIRST}\n")
-        parts = [one for one in unseen if one.run.startswith(lock.measured)]
-        known = sum(one.spend.side == "test" for one in parts)
-        if not is_first or firsts[lock.measured] > known:
+    evaluations = [lock for lock, *_ in _by_hash(locks, EVALUATE)]
+    firsts = Counter(lock.measured for lock in evaluations if lock.is_of(FIRST))
+    tests = [one for one in unseen if one.spend.side == "test"]
+    for lock in evaluations:
+        if lock.is_of(FIRST):
+            known = sum(one.run.startswith(lock.measured) for one in tests)
+            is_known = firsts[lock.measured] <= known
+        else:
+            times = range(2, len(entries) + 1)
+            is_known = any(lock.is_of(name_of(one.run, n)) for one in entries for n in times)
+        if not is_known:
             yield lock
 
 
 def _table_of(lock: Lock) -> Lost:
     data = str(lock.data)
-    return Lost(short(lock.place.commit), name_from(lock.place.folder, data), lock.hashes[data])
+    return Lost(
+        short(lock.place.commit), name_from(lock.place.folder, data), lock.hashes.get(data, "")
+    )
 
 
 def why_unsure(lost: Collection[Lost], spends: Collection[Spend]) -> str | None:
