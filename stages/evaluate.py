@@ -5,10 +5,11 @@ of the test figures, all of which follow from one noisy table of counts. Spends 
 counts before noise is drawn.
 """
 
+from pathlib import Path
+
 from threadpoolctl import threadpool_limits
 
 from stages.books.booking import book
-from stages.books.lost import EVALUATIONS
 from stages.books.runs import write_runs
 from stages.commands import run_stage
 from stages.evaluation.counting import count
@@ -18,6 +19,9 @@ from stages.files import write_text
 from stages.model.files import CLASSIFIER, load_model
 from stages.params import load_params
 from stages.tabular.prepared import Prepared
+
+# Which evaluation of its model this is, by which the plot stage knows that it is another one.
+EVALUATIONS = Path("models/evaluations.txt")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stages.books.lost import name_of
 from stages.books.people import Budget
 from stages.books.rebuild import enter_missing, open_ledger
 from stages.books.records import PublicSpend, Record, Table
@@ -101,7 +100,7 @@ class Booking:
         measured = self.run.rpartition("-")[0]
         runs = [entry.run for entry in self.ledger.entries() if not entry.is_part]
         times = sum(run.startswith(f"{measured}-") for run in runs)
-        return name_of(self.run, times)
+        return "1" if times == 1 else f"{times} {self.run}"
 
     def summary(self) -> str:
         """Return the line with which a run ends."""

@@ -3,153 +3,87 @@
 `dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.books.names import name_from, names_of
-from stages.books.people import Entry
-from stages.books.told import DESCRIPTION, METRICS, Told, hash_of, metrics_anywhere
+from stages.books.people import UNKNOWN
+from stages.books.told import DESCRIPTION, METRICS, hash_of, metrics_anywhere
 from stages.cache import kept_part
 from stages.errors import UserError
 from stages.model.files import CLASSIFIER
 from stages.privacy.history import Spend
+from stages.tabular.prepared import PREPARED
 from stages.versions.files import Place, short
-from stages.versions.locks import locked, locks_in_commits, parameters_in
+from stages.versions.locks import files_of, locked, locks_in_commits, parameters_in
 
-TRAIN, EVALUATE = METRICS
-
-# Where an evaluation leaves its name, by which the plot stage knows that it is another one.
-EVALUATIONS = "models/evaluations.txt"
-
-# The name of an evaluation that is the first of its model.
-FIRST = "1"
-
-
-def name_of(run: str, times: int) -> str:
-    """Return the name of an evaluation, which was so many times that its model was measured."""
-    return FIRST if times == 1 else f"{times} {run}"
+Stages = Mapping[str, Any]
 
 
 class Lost(NamedTuple):
-    """Where a lost run is told of, and by which name and hash of its content the table it read."""
+    """Where a lost run is told of, and by which name and hash of its content the table it read.
+
+    Where the lock does not say, the name is UNKNOWN, and it counts for everybody.
+    """
 
     commit: str
     data: str
     fingerprint: str
 
 
-class Lock(NamedTuple):
-    """What a commit's dvc.lock says: hashes by path, and each stage."""
+def lost_runs(noted: Collection[str]) -> list[Lost]:
+    """Return the runs that are named by a dvc.lock alone.
 
-    place: Place
-    hashes: Mapping[str, str]
-    stages: Mapping[str, Any]
+    Neither their metrics are here nor, of a training, the model; and no ledger has noted these.
 
-    @property
-    def measured(self) -> str:
-        """How the id of the run begins whose model was measured, or what none begins with."""
-        of = self.stages.get("evaluate", {}).get("params", {}).get(TRAIN) or {}
-        return str(next(iter(of.get("run") or []), "not told"))
-
-    @property
-    def data(self) -> str | None:
-        """Which table was prepared, or None where it is another pipeline's lock."""
-        return parameters_in(self.stages.get("preprocess", {})).get("data")
-
-    def is_of(self, name: str) -> bool:
-        """Whether its evaluation has this name."""
-        return self.hashes.get(EVALUATIONS) == hash_of(f"{name}\n")
-
-    def spends(self, name: str) -> bool:
-        """Whether the metrics of this name are of a stage that drew noise which counts."""
-        stage = self.stages.get(Path(name).stem, {})
-        ran = parameters_in(stage)
-        free = ran.get("exact_metrics") or ran.get("simulation_seed") is not None
-        return self.data is not None and "-m stages." in str(stage.get("cmd")) and not free
-
-
-def lost_runs(entries: Collection[Entry]) -> list[Lost]:
-    """Return the runs of which a dvc.lock is that neither `entries` nor metrics here explain.
-
-    Where metrics are not here the lock says whose they are: the name of an evaluation, or that of
-    a run which was measured after its training, in this lock or a later one. Each name explains as
-    many of them as the ledger has runs of this name whose metrics are not here either.
+    Args:
+        noted: hashes of metrics whose runs a ledger has.
     """
-    metrics = [*metrics_anywhere()]
-    seen = {record.run for told in metrics for record in told.own}
-    unseen = [one for one in entries if one.run not in seen and not one.is_part]
-    locks = [*_locks_without(metrics)]
-    lost = [*_trainings(locks, unseen), *_evaluations(locks, entries, unseen)]
-    return [*dict.fromkeys(map(_table_of, lost))]
-
-
-def _locks_without(metrics: Sequence[Told]) -> Iterator[Lock]:
-    """Yield the locks, each with only those hashes of metrics that are not here, if any are not."""
-    told = {hash_of(one.text) for one in metrics}
+    known = {hash_of(text) for text in metrics_anywhere()} | {*noted}
+    lost = dict[str, Lost]()
     for place, hashes in locks_in_commits():
-        if {hashes[name] for name in METRICS if name in hashes} - told:
-            rest = {path: one for path, one in hashes.items() if one not in told}
-            yield Lock(place, rest, _stages(place))
+        named = {name: hashes[name] for name in METRICS if hashes.get(name) not in {None, *known}}
+        stages = _stages(place) if named else {}
+        is_told = kept_part(hashes.get(str(CLASSIFIER), ""), DESCRIPTION.name) is not None
+        for name, digest in named.items():
+            if _spends(stages, name) and not (is_told and name == METRICS[0]):
+                lost.setdefault(digest, Lost(short(place.commit), *_table(stages, name, place)))
+    return [*dict.fromkeys(lost.values())]
 
 
-def _stages(place: Place) -> Mapping[str, Any]:
+def _stages(place: Place) -> Stages:
     try:
         return locked(*place)
     except UserError:  # a merge was committed as it stood; its sides have commits of their own
         return {}
 
 
-def _by_hash(locks: Sequence[Lock], name: str) -> Collection[list[Lock]]:
-    """Return the locks that have metrics of this name, together where these are the same."""
-    found = defaultdict[str, list[Lock]](list)
-    for lock in locks:
-        if name in lock.hashes and lock.spends(name):
-            found[lock.hashes[name]].append(lock)
-    return found.values()
+def _spends(stages: Stages, name: str) -> bool:
+    """Whether metrics are of a stage of this pipeline that drew noise which counts."""
+    stage = stages.get(Path(name).stem, {})
+    ran = parameters_in(stage)
+    free = ran.get("exact_metrics") or ran.get("simulation_seed") is not None
+    return "-m stages." in str(stage.get("cmd")) and "preprocess" in stages and not free
 
 
-def _trainings(locks: Sequence[Lock], unseen: Sequence[Entry]) -> Iterator[Lock]:
-    """Yield a lock of each training that no model here tells of, and none of `unseen` is."""
-    left = {one.run for one in unseen if one.spend.side == "train"}
-    for same in _by_hash(locks, TRAIN):
-        models = (lock.hashes.get(str(CLASSIFIER), "") for lock in same)
-        measured = tuple(lock.measured for lock in same)
-        own = next((run for run in left if run.startswith(measured)), None)
-        left -= {own}
-        if own is None and not any(kept_part(model, DESCRIPTION.name) for model in models):
-            yield same[0]
+def _table(stages: Stages, name: str, place: Place) -> tuple[str, str]:
+    """Return name and hash of the table that a stage read.
 
-
-def _evaluations(
-    locks: Sequence[Lock], entries: Collection[Entry], unseen: Sequence[Entry]
-) -> Iterator[Lock]:
-    """Yield a lock of each evaluation that is none of `entries`, by the hash of its name."""
-    evaluations = [lock for lock, *_ in _by_hash(locks, EVALUATE)]
-    firsts = Counter(lock.measured for lock in evaluations if lock.is_of(FIRST))
-    tests = [one for one in unseen if one.spend.side == "test"]
-    for lock in evaluations:
-        if lock.is_of(FIRST):
-            known = sum(one.run.startswith(lock.measured) for one in tests)
-            is_known = firsts[lock.measured] <= known
-        else:
-            times = range(2, len(entries) + 1)
-            is_known = any(lock.is_of(name_of(one.run, n)) for one in entries for n in times)
-        if not is_known:
-            yield lock
-
-
-def _table_of(lock: Lock) -> Lost:
-    data = str(lock.data)
-    return Lost(
-        short(lock.place.commit), name_from(lock.place.folder, data), lock.hashes.get(data, "")
-    )
+    UNKNOWN where another is prepared by now, and where a run continued another, of other people.
+    """
+    preprocess, train = stages["preprocess"], stages.get("train", {})
+    data = str(parameters_in(preprocess).get("data"))
+    consumed = files_of(stages[Path(name).stem], "deps").get(str(PREPARED))
+    prepared = files_of(preprocess, "outs").get(str(PREPARED))
+    if consumed != prepared or parameters_in(train).get("mode") == "continue":
+        return UNKNOWN, UNKNOWN
+    return name_from(place.folder, data), files_of(preprocess, "deps").get(data, UNKNOWN)
 
 
 def why_unsure(lost: Collection[Lost], spends: Collection[Spend]) -> str | None:
     """Return which runs about the people of `spends` are lost, and what to do; None if none is."""
-    names = set[str]().union(*(names_of(spend.data) for spend in spends))
+    names = {UNKNOWN}.union(*(names_of(spend.data) for spend in spends))
     contents = {spend.fingerprint for spend in spends}
     about = [one for one in lost if names_of(one.data) & names or one.fingerprint in contents]
     if not about:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stages.books.names import name_from
 from stages.books.people import UNKNOWN
@@ -14,7 +14,7 @@ from stages.tabular.prepared import PREPARED, unit_of
 from stages.tabular.schema import Schema
 from stages.tabular.split import split_name
 from stages.versions.files import file_at
-from stages.versions.locks import locked, parameters_in
+from stages.versions.locks import files_of, locked, parameters_in
 
 # Where nobody can tell any more; each run's rows count as others there, of all tables.
 NOWHERE = Table(data=UNKNOWN, fingerprint=UNKNOWN, split=UNKNOWN)
@@ -157,11 +157,11 @@ def _by_lock(told: Told) -> Table:
     stages = {} if told.commit == RUN_CACHE else locked(told.commit, told.folder)
     stage = stages.get(Path(told.path).stem, {})
     preprocess = stages.get("preprocess", {})
-    ran, read = parameters_in(preprocess), _hashes(preprocess, "deps")
-    consumed = _hashes(stage, "deps").get(str(PREPARED), "nothing")
+    ran, read = parameters_in(preprocess), files_of(preprocess, "deps")
+    consumed = files_of(stage, "deps").get(str(PREPARED), "nothing")
     if (
-        _hashes(stage, "outs").get(told.path) != hash_of(told.text)
-        or _hashes(preprocess, "outs").get(str(PREPARED)) != consumed
+        files_of(stage, "outs").get(told.path) != hash_of(told.text)
+        or files_of(preprocess, "outs").get(str(PREPARED)) != consumed
         or ran.get("data") not in read
         or (schema := file_at(told.commit, str(ran.get("schema")), told.folder)) is None
         or read.get(ran["schema"]) != hash_of(schema)
@@ -171,10 +171,6 @@ def _by_lock(told: Told) -> Table:
         float(ran["test_fraction"]), ran["split_seed"], Schema.model_validate_json(schema)
     )
     return Table(data=ran["data"], fingerprint=read[ran["data"]], split=split, unit=unit_of(schema))
-
-
-def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
-    return {entry["path"]: str(entry.get("md5")) for entry in stage.get(kind, [])}
 
 
 def spend_of(record: Record, table: Table) -> Spend:

@@ -12,7 +12,7 @@ from stages.books.on_record import NOWHERE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
-from stages.books.told import METRICS, RUN_CACHE, runs_of_models
+from stages.books.told import METRICS, RUN_CACHE, noted_anywhere, runs_of_models
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
@@ -31,7 +31,8 @@ def open_ledger() -> Ledger:
     if why := hidden_past():
         print(f"privacy ledger: {why}", file=sys.stderr)
     ledger.hidden = why
-    ledger.lost = lost_runs(ledger.entries())
+    ledger.note_metrics(noted_anywhere())
+    ledger.lost = lost_runs([digest for digest, _ in ledger.metrics()])
     return ledger
 
 

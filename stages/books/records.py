@@ -98,11 +98,13 @@ class Known(Record):
     Attributes:
         past: ids of the runs that it builds on.
         struck: why it does not count, or None if it does.
+        metrics: hashes of its metrics, by which a dvc.lock names it.
         edition: of which edition of the ledger this is a line.
     """
 
     past: tuple[str, ...]
     struck: str | None
+    metrics: tuple[str, ...] = ()
     edition: str = ""
 
 

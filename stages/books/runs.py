@@ -15,13 +15,16 @@ from stages.books.names import portable
 from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
-from stages.books.told import RUNS, runs_in_workspace
+from stages.books.told import RUNS, noted_in_workspace, runs_in_workspace
 from stages.files import write_text
 
 
 def write_runs() -> None:
     """Write down all that the ledger has, but for what is still to come."""
-    told = [_known(one) for one in open_ledger().entries() if not _is_to_come(one)]
+    ledger = open_ledger()
+    ledger.note_metrics(noted_in_workspace())
+    noted = sorted(ledger.metrics())
+    told = [_known(one, noted) for one in ledger.entries() if not _is_to_come(one)]
     edition = hashlib.sha256(_lines(told).encode()).hexdigest()[:8]
     write_text(RUNS, _lines([one.model_copy(update={"edition": edition}) for one in told]))
 
@@ -53,7 +56,7 @@ def _is_to_come(entry: Entry) -> bool:
     return entry.is_part or entry.is_open_tuning
 
 
-def _known(entry: Entry) -> Known:
+def _known(entry: Entry, noted: Sequence[tuple[str, str]]) -> Known:
     read = Table.of(entry.spend)
     return Known(
         run=entry.run,
@@ -61,4 +64,5 @@ def _known(entry: Entry) -> Known:
         read=read.model_copy(update={"data": portable(read.data)}),
         past=tuple(sorted(entry.past)),
         struck=entry.struck,
+        metrics=tuple(digest for digest, run in noted if run == entry.run),
     )

@@ -25,8 +25,8 @@ VERSION = 1
 # A writer may have to wait for others that are summing up their totals.
 LOCK_SECONDS = 120
 
-# Before a bundle's folder, where a bundle is what is made from runs.
-BUNDLE = "bundle "
+# Before a bundle's folder, where a bundle is what is made from runs, and before a hash of metrics.
+BUNDLE, METRICS = "bundle ", "metrics "
 
 # Why a ledger has an entry that it reserved itself, other than one that it was told of later. Those
 # of earlier versions say neither.
@@ -261,8 +261,23 @@ def append_bundle(connection: sqlite3.Connection, folder: Path, runs: Collection
 
 def bundles_in(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the runs from which bundles were made, and of each such a bundle."""
-    made = connection.execute("SELECT * FROM built_on WHERE run LIKE ?", (f"{BUNDLE}%",))
-    return {row["past"]: row["run"] for row in made}
+    return {run: f"{BUNDLE}{folder}" for folder, run in _made(connection, BUNDLE)}
+
+
+def append_metrics(connection: sqlite3.Connection, digest: str, run: str) -> None:
+    """Enter the hash of a run's metrics."""
+    append_past(connection, f"{METRICS}{digest}", [run])
+
+
+def metrics_in(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return the hashes of metrics, each with its run."""
+    return {*_made(connection, METRICS)}
+
+
+def _made(connection: sqlite3.Connection, kind: str) -> Iterator[tuple[str, str]]:
+    """Yield what of a kind was made from runs, each time with one of them."""
+    for row in connection.execute("SELECT * FROM built_on WHERE run LIKE ?", (f"{kind}%",)):
+        yield row["run"].removeprefix(kind), row["past"]
 
 
 def _built_on(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:

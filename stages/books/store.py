@@ -7,7 +7,7 @@ outside Git, and shared by experiments that DVC runs in copies of the repository
 
 import math
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from sqlite3 import Connection
@@ -28,6 +28,7 @@ from stages.books.people import (
 from stages.books.sqlite import (
     append,
     append_bundle,
+    append_metrics,
     append_past,
     append_reservation,
     append_settlement,
@@ -37,6 +38,7 @@ from stages.books.sqlite import (
     entries_in,
     is_old,
     mark_whole,
+    metrics_in,
     named,
     writing,
 )
@@ -220,6 +222,18 @@ class Ledger:
         """Enter that a bundle was made from runs, which others may have from now on."""
         with self.writing() as connection:
             append_bundle(connection, folder, runs)
+
+    def note_metrics(self, found: Iterable[tuple[str, str]]) -> None:
+        """Enter hashes of metrics, each with its run, as far as they are not known."""
+        if missing := {*found} - self.metrics():
+            with self.writing() as connection:
+                for digest, run in sorted(missing):
+                    append_metrics(connection, digest, run)
+
+    def metrics(self) -> set[tuple[str, str]]:
+        """Return the hashes of metrics that are known, each with its run."""
+        with connected(self.path) as connection:
+            return metrics_in(connection)
 
     def entries(self) -> list[Entry]:
         """Return every spend, oldest first."""

@@ -98,11 +98,31 @@ def runs_in_workspace() -> set[str]:
     return {str(one.run) for one in told.runs}
 
 
-def metrics_anywhere() -> Iterator[Told]:
-    """Yield the metrics of trainings and evaluations that are here."""
-    for place, path, text in (*_in_the_cache(), *_in_commits()):
+def metrics_anywhere() -> Iterator[str]:
+    """Yield the metrics that are here, each as it was written."""
+    for _, path, text in (*_in_the_cache(), *_in_commits()):
         if path in METRICS:
-            yield _read(place, path, text)
+            yield text
+
+
+def noted_anywhere() -> Iterator[tuple[str, str]]:
+    """Yield hashes of metrics, each with the run of which they are, that ledgers have noted."""
+    for place, path, text in _in_commits():
+        if path == RUNS:
+            for one in _read(place, path, text).runs:
+                yield from ((digest, str(one.run)) for digest in one.metrics)
+
+
+def noted_in_workspace() -> Iterator[tuple[str, str]]:
+    """Yield the same of the metrics that were just written.
+
+    But for those of trials: how many there were is nobody's to know.
+    """
+    for path in METRICS:
+        text = file_at(WORKSPACE, path) or ""
+        for one in _read(Place(WORKSPACE), path, text).own:
+            if one.run is not None and one.trial is None:
+                yield hash_of(text), one.run
 
 
 def hash_of(text: str) -> str:

@@ -66,6 +66,11 @@ def parameters_in(stage: Mapping[str, Any]) -> dict[str, Any]:
     return ran
 
 
+def files_of(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """Return the hashes of a stage's files of a kind, "deps" or "outs", by what a lock says."""
+    return {entry["path"]: str(entry.get("md5")) for entry in stage.get(kind, [])}
+
+
 def output_hash(commit: str, path: str) -> str | None:
     """Return the hash under which `dvc.lock` at `commit` knows an output, or None."""
     outputs = (out for stage in locked(commit).values() for out in stage.get("outs", []))

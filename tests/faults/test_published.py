@@ -173,6 +173,7 @@ REGISTRY = {
     "metrics/runs.jsonl: measures": PARAMETER,
     "metrics/runs.jsonl: read.*": PRIVATE,
     "metrics/runs.jsonl: edition": PRIVATE,  # a hash of all the others
+    "metrics/runs.jsonl: metrics": PRIVATE,  # hashes of other files in metrics/
     "metrics/runs.jsonl: spend.side": PARAMETER,
     "metrics/runs.jsonl: spend.deal": PARAMETER,
     "metrics/runs.jsonl: spend.events.*": ACCOUNTANTS,
