@@ -42,6 +42,12 @@ class Repository(Project):
         (self.folder / name).parent.mkdir(exist_ok=True, parents=True)
         (self.folder / name).write_text(text)
 
+    def keep(self, text, kind=""):
+        """Put a text into DVC's cache, and return its hash."""
+        digest = f"{hash_of(text)}{kind}"
+        self.write(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}", text)
+        return digest
+
     def commit(self):
         commit_all(self, "by hand")
         return self.run("git", "rev-parse", "HEAD")[:12]
@@ -54,6 +60,7 @@ class Repository(Project):
         by="stages.",
         read=(SPEND.data, SPEND.fingerprint),
         consumed="prepared",
+        model="none",
         **asked,
     ):
         """Commit a dvc.lock whose metrics hold `train` and `evaluate`, and return the commit."""
@@ -70,7 +77,7 @@ class Repository(Project):
                 "cmd": f"python -m {by}launch 1 train",
                 "deps": deps,
                 "params": {"params.yaml": of_training},
-                "outs": [hashed(TRAIN, hash_of(train))],
+                "outs": [hashed(TRAIN, hash_of(train)), hashed("models/classifier", model)],
             },
             "evaluate": {
                 "cmd": f"python -m {by}evaluate",
@@ -158,6 +165,14 @@ def test_exact_figures_draw_no_noise_but_their_model_did(repository):
     assert lost() == []
     head = repository.lock(train="trained again", exact_metrics=True)
     assert lost() == [head]
+
+
+def test_a_model_tells_of_its_training_and_not_of_its_measurement(repository):
+    parts = [{"md5": repository.keep("{}"), "relpath": "model.json"}]
+    head = repository.lock(model=repository.keep(json.dumps(parts), ".dir"))
+    assert lost() == [head]
+    assert lost(MEASURED) == []
+    assert lost(TRAINED) == [head]
 
 
 # --- whose ---------------------------------------------------------------------------------------
