@@ -20,8 +20,8 @@ def refuse_mixtures(run: Run, model: Path) -> None:
     """
     if mixed := list(mixtures(run, model)):
         raise UserError(
-            f"{'; '.join(mixed)}. These are of different runs; make what is missing with: dvc "
-            f"repro, or go back with: {GO_BACK}"
+            f"{'; '.join(mixed)}. These are of different runs. Go back, at no ε, with: {GO_BACK}; "
+            "or make what is missing with: dvc repro"
         )
 
 
