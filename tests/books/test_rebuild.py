@@ -352,15 +352,15 @@ def test_a_run_that_a_model_told_of_has_its_table_once_its_metrics_are_here(
     assert len(Ledger().entries()) == 2
 
 
-def test_a_tuning_that_a_model_told_of_is_not_taken_for_one_that_goes_on(repository, monkeypatch):
+def test_a_tuning_that_a_model_told_of_is_not_taken_for_one_that_died(
+    repository, monkeypatch, capsys
+):
     monkeypatch.chdir(repository.folder)
     best = {"best_of_many": {"mean": 5.0, "shape": 1.0, "events": [STEPS]}}
     repository.lock_alone("tune-a-train", events=[best])
     for _ in range(2):
-        assert {one.run: one.is_open_tuning for one in open_ledger().entries()} == {
-            "first": False,
-            "tune-a-train": False,
-        }
+        assert {one.run for one in open_ledger().entries()} == {"first", "tune-a-train"}
+        assert "died" not in capsys.readouterr().out
 
 
 def test_without_git_nothing_is_told_as_if_it_were_all(repository, monkeypatch):
