@@ -34,7 +34,7 @@ def _show(_: Namespace) -> None:
     if not (entries := ledger.entries()):
         print("The privacy ledger is empty: no run is on record here.")
     for people in by_people(entries):
-        print("\n".join(listing(people, params, ledger.lacks(people[0].spend))))
+        print("\n".join(listing(people, params, ledger)))
     print(another_run(params), untold(entries), sep="", end="")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from stages.books.booking import budget_of
 from stages.books.names import names_of
 from stages.books.people import SEEN, Entry, counting, mixed, same_people
+from stages.books.store import Ledger
 from stages.errors import UserError
 from stages.files import write_csv, write_json
 from stages.params import Params
@@ -27,13 +28,13 @@ def by_people(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         rest = [entry for entry in rest if entry not in people]
 
 
-def listing(people: Sequence[Entry], params: Params, lacks: str | None) -> Iterator[str]:
+def listing(people: Sequence[Entry], params: Params, ledger: Ledger) -> Iterator[str]:
     """Yield the lines of a table of runs and totals about the same people.
 
     Args:
         people: their entries.
         params: with δ and the budget.
-        lacks: why some of their runs may be missing, if any may, see `Ledger.lacks`.
+        ledger: which has them, and says whether some of their runs may be missing.
     """
     delta = params.target_delta
     yield f"{people[0].spend.data}, ε at δ = {delta:g}"
@@ -50,13 +51,13 @@ def listing(people: Sequence[Entry], params: Params, lacks: str | None) -> Itera
             f"{entry.spend.side:<5}  {entry.spend.epsilon:>7.3f}  {_known(total):>12}  "
             f"{left}{_note(entry)}"
         )
-    spends = counting(people)
+    first, spends = people[0], counting(people)
     sides = ", ".join(f"{side} side {side_epsilon(spends, side, delta):.3f}" for side in SIDES)
     total = total_epsilon(spends, delta)
-    before = "at least " if lacks else ""
+    before = ledger.at_least(first.spend)
     yield f"total {before}{total:.3f} ({sides})" if math.isfinite(total) else mixed(spends)
-    if lacks:
-        yield lacks
+    if why := ledger.lacks(first.spend):
+        yield why
     if _are_of_table(people, params) and Schema.load(params.schema_path).public:
         yield "This table is declared public: these figures demonstrate and protect nobody."
 

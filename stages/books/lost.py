@@ -44,7 +44,9 @@ def lost_runs(noted: Collection[str]) -> list[Lost]:
     lost = dict[str, Lost]()
     for place, hashes in locks_in_commits():
         named = {name: hashes[name] for name in METRICS if hashes.get(name) not in {None, *known}}
-        stages = _stages(place) if named else {}
+        if not named:  # so nothing more of it need be read
+            continue
+        stages = _stages(place)
         is_told = kept_part(hashes.get(str(CLASSIFIER), ""), DESCRIPTION.name) is not None
         for name, digest in named.items():
             if _spends(stages, name) and not (is_told and name == METRICS[0]):

@@ -224,7 +224,7 @@ def test_what_runs_that_protect_rows_and_people_tell_of_a_person_is_not_known(le
     ledger.reserve(BY_PERSON, None)
     assert ledger.total(BY_PERSON) is None
     params = load_params(ROOT / "params.yaml")
-    lines = [*listing(ledger.entries(), params, None)]
+    lines = [*listing(ledger.entries(), params, ledger)]
     assert "different units" in lines[-1]
     assert ("not known" in lines[-2], "inf" in "".join(lines)) == (True, False)
     assert "is not known" in ledger.summary(BY_PERSON, None)

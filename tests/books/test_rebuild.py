@@ -463,7 +463,7 @@ def is_unsure(spend):
     """Whether totals are said to be of what is known, in every place or in none."""
     ledger, params = open_ledger(), load_params(ROOT / "params.yaml")
     booking = Booking(spend, None, ledger, None)
-    of_table = "\n".join(listing(ledger.entries(), params, ledger.lacks(spend)))
+    of_table = "\n".join(listing(ledger.entries(), params, ledger))
     price = str(Price(1.0, None, ledger.at_least(spend)))
     told = ["≥" in booking.summary(), "total at least" in of_table, "at least" in price]
     assert {*told} == {booking.total(1e-5) is None}
