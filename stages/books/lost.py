@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.books.names import name_from, names_of
+from stages.books.on_record import reads_prepared
 from stages.books.people import UNKNOWN
 from stages.books.told import DESCRIPTION, METRICS, hash_of, metrics_anywhere
 from stages.cache import kept_part
 from stages.errors import UserError
 from stages.model.files import CLASSIFIER
 from stages.privacy.history import Spend
-from stages.tabular.prepared import PREPARED
 from stages.versions.files import Place, short
 from stages.versions.locks import files_of, locked, locks_in_commits, parameters_in
 
@@ -74,12 +74,14 @@ def _table(stages: Stages, name: str, place: Place) -> tuple[str, str]:
 
     UNKNOWN where another is prepared by now, and where a run continued another, of other people.
     """
-    preprocess, train = stages["preprocess"], stages.get("train", {})
-    data = str(parameters_in(preprocess).get("data"))
-    consumed = files_of(stages[Path(name).stem], "deps").get(str(PREPARED))
-    prepared = files_of(preprocess, "outs").get(str(PREPARED))
-    if consumed != prepared or parameters_in(train).get("mode") == "continue":
+    stage, preprocess, train = (
+        stages[Path(name).stem],
+        stages["preprocess"],
+        stages.get("train", {}),
+    )
+    if not reads_prepared(stage, preprocess) or parameters_in(train).get("mode") == "continue":
         return UNKNOWN, UNKNOWN
+    data = str(parameters_in(preprocess).get("data"))
     return name_from(place.folder, data), files_of(preprocess, "deps").get(data, UNKNOWN)
 
 

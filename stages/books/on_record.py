@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.books.names import name_from
 from stages.books.people import UNKNOWN
@@ -158,10 +158,9 @@ def _by_lock(told: Told) -> Table:
     stage = stages.get(Path(told.path).stem, {})
     preprocess = stages.get("preprocess", {})
     ran, read = parameters_in(preprocess), files_of(preprocess, "deps")
-    consumed = files_of(stage, "deps").get(str(PREPARED), "nothing")
     if (
         files_of(stage, "outs").get(told.path) != hash_of(told.text)
-        or files_of(preprocess, "outs").get(str(PREPARED)) != consumed
+        or not reads_prepared(stage, preprocess)
         or ran.get("data") not in read
         or (schema := file_at(told.commit, str(ran.get("schema")), told.folder)) is None
         or read.get(ran["schema"]) != hash_of(schema)
@@ -171,6 +170,12 @@ def _by_lock(told: Told) -> Table:
         float(ran["test_fraction"]), ran["split_seed"], Schema.model_validate_json(schema)
     )
     return Table(data=ran["data"], fingerprint=read[ran["data"]], split=split, unit=unit_of(schema))
+
+
+def reads_prepared(stage: Mapping[str, Any], preprocess: Mapping[str, Any]) -> bool:
+    """Whether a stage read what is prepared now, by what a lock says of both."""
+    consumed = files_of(stage, "deps").get(str(PREPARED), "nothing")
+    return files_of(preprocess, "outs").get(str(PREPARED)) == consumed
 
 
 def spend_of(record: Record, table: Table) -> Spend:
