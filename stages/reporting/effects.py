@@ -71,7 +71,8 @@ def _range(effect: Effect, shown: list[Any], axes: Axes) -> None:
         axes.plot(places[~there], mean[~there], marker, color=colour)
     ticks = [*range(0, sum(there), _step(sum(there))), *np.flatnonzero(~there)]
     axes.set_xticks(places[ticks], [_tick(effect.cells[tick]) for tick in ticks])
-    axes.set(ylim=(-0.02, 1.02 + 0.1 * _legend_lines(shown)), xlabel=_meaning(effect.feature))
+    axes.set_ylim(-0.02, 1.02 + 0.1 * _legend_lines(shown))
+    axes.set_xlabel(_meaning(effect.feature), loc="right")
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_ylabel(_probability(shown))
 
@@ -92,7 +93,8 @@ def _levels(effect: Effect, shown: list[Any], axes: Axes) -> None:
     room = 0.12 * len(rows) * _legend_lines(shown)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5 - room))
     few = "" if len(rows) == len(effect.cells) else f", {len(rows)} of {len(effect.cells)}"
-    axes.set(ylabel=_meaning(effect.feature) + few, xlabel=_probability(shown))
+    axes.set_ylabel(_meaning(effect.feature) + few)
+    axes.set_xlabel(_probability(shown), loc="right")  # wider than what long levels leave
 
 
 def _pair(effect: PairEffect, run: Run, axes: Axes) -> None:
@@ -113,7 +115,8 @@ def _pair(effect: PairEffect, run: Run, axes: Axes) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{short(across.name)} × {short(upwards.name)}")
-    axes.set_xlabel(f"{_meaning(across)}\nshades: probability of “{short(name, 20)}”")
+    meaning = f"{_meaning(across)}\nshades: probability of “{short(name, 20)}”"
+    axes.set_xlabel(meaning, loc="right")
     axes.set_ylabel(_meaning(upwards))
 
 

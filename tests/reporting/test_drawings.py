@@ -2,13 +2,17 @@
 
 import json
 import warnings
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from stages.model.classifier import load
 from stages.reporting import drawings, effects
 from stages.reporting.drawings import draw
+from stages.reporting.figures import picture
 from stages.reporting.run import Run
 from stages.reporting.statement import load_statement
 from stages.reporting.verify import parameters_of
@@ -67,6 +71,18 @@ def faults_of(figure: Figure):
 
 def test_names_have_room_and_leave_enough(run):
     assert [*faults(run)] == []
+
+
+def test_names_have_room_whichever_pair_is_drawn(run):
+    pair, single = run.classifier.learned.pair, run.classifier.learned.single
+    (upwards,) = (effect for effect in single if effect.feature.name == "region")
+    # Of the classes that move most the first is told of, whose name has two bounds then.
+    for across in single:
+        features, cells = (across.feature, upwards.feature), (across.cells, upwards.cells)
+        mean = np.zeros((*map(len, cells), len(run.classes)))
+        mean[0, 0, 1:] = 1
+        drawn = replace(pair, features=features, cells=cells, mean=mean)
+        assert [*faults_of(picture(partial(effects._pair, drawn, run)))] == []
 
 
 @pytest.mark.parametrize(
