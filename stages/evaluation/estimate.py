@@ -100,7 +100,8 @@ class Estimate:
         halves = self._halves(figures, views, within)
         again = np.mean([one._halves(figures, views, within) for one in self._redrawn], axis=0)
         nothing = np.zeros_like(halves)
-        return Measured(value, *np.divide(halves**2, again, out=nothing, where=again > 0))
+        noise, both = np.divide(halves**2, again, out=nothing, where=again > 0)
+        return Measured(value, noise, np.maximum(noise, both))
 
     def _bias(self, figures: Callable[[Values], Values]) -> Values:
         """Return how far figures are off on average through the noise."""

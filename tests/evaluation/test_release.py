@@ -320,6 +320,13 @@ def test_what_is_told_of_the_counts_leads_to_the_figures_that_are_told(classes, 
             assert again[name] == pytest.approx(figure, abs=1e-6), name
 
 
+@pytest.mark.parametrize("epsilon", [1.0, 3.5])
+def test_figures_are_no_nearer_to_the_population_than_to_the_very_rows(epsilon):
+    # Nearly all are right: figures end where ± begins, and chance adds next to nothing to noise.
+    for figures, _ in releases(epsilon, 268, 2, 20, separation=4.0):
+        assert {name for name, one in figures.items() if one.new_patients < one.noise} == set()
+
+
 def test_noise_in_the_counts_hardly_widens_what_is_said_about_it():
     # Of 60 releases the deviation is known within 9 %. ± is 1.5 times as wide where the noise is
     # drawn again around counts below zero.
