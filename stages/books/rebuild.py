@@ -1,7 +1,7 @@
 """The ledger knows every run that is on record anywhere, without being told."""
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,7 @@ from stages.books.on_record import NOWHERE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
-from stages.books.told import (
-    METRICS,
-    RUN_CACHE,
-    noted_anywhere,
-    runs_of_models,
-    tables_in_commits,
-)
+from stages.books.told import METRICS, RUN_CACHE, noted_anywhere, runs_of_models
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import UserError
@@ -90,21 +84,12 @@ def strike(number: int, reason: str) -> None:
         UserError: it may not be struck, see `Ledger.strike`.
     """
     ledger = open_ledger()
-    shown = {run: short(commit) for run, commit in _where_seen(ledger)}
+    known = {entry.run: entry.experiment for entry in ledger.entries()}
+    found = [*on_record(known, struck=known)]
+    places = {run: one.commit for run, one in found if one.commit != RUN_CACHE}
+    shown = {run: short(where) for run, where in (places | runs_of_models()).items()}
     for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
-
-
-def _where_seen(ledger: Ledger) -> Iterator[tuple[str, str]]:
-    """Yield runs of which metrics, plots or the model can be seen, and where."""
-    known = {entry.run: entry.experiment for entry in ledger.entries()}
-    found = on_record(known, struck=known)
-    yield from ((run, one.commit) for run, one in found if one.commit != RUN_CACHE)
-    yield from runs_of_models().items()
-    noted = dict(ledger.metrics())
-    for place, digest in tables_in_commits():
-        if digest in noted:
-            yield noted[digest], place.commit
 
 
 def rebuild(ledger: Ledger) -> int:

@@ -19,7 +19,6 @@ from stages.books.lost import lost_runs
 from stages.books.names import path_of
 from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger, strike
-from stages.books.runs import write_runs
 from stages.books.sqlite import append_reservation
 from stages.books.store import Ledger
 from stages.cache import forget_run
@@ -116,7 +115,6 @@ class Repository(Project):
             {"md5": self.keep(text), "relpath": name}
             for name, text in (("model.json", model), ("schema.json", schema))
         ]
-        self.write("models/.gitignore", "/classifier\n")  # as DVC does
         self.write("models/classifier/model.json", model)
         self.write("models/classifier/schema.json", schema)
         folder = f"{self.keep(json.dumps(parts))}.dir"
@@ -305,38 +303,33 @@ def test_a_ledger_that_git_put_away_is_not_made_anew(repository, monkeypatch):
     assert {one.run for one in open_ledger().entries()} == {"first", "second"}
 
 
-def leave_model(repository, where):
-    """Leave the model that `lock_alone` made in one place only."""
-    if where == "workspace":
-        shutil.rmtree(repository.folder / ".dvc")
-        return
-    if where == "copy":
-        shutil.copytree(repository.folder / "models/classifier", repository.folder / "given/away")
-        shutil.rmtree(repository.folder / ".dvc")
-    commit_all(repository, "and the next has another model in its workspace")
-    repository.write("models/classifier/model.json", "[]")
-
-
-@pytest.mark.parametrize("where", ["workspace", "cache", "copy"])
+@pytest.mark.parametrize("where", ["workspace", "cache"])
 def test_a_run_of_which_a_commit_has_the_lock_alone_is_known_by_its_model(
     repository, monkeypatch, where
 ):
     # `dvc repro` stages dvc.lock, and `git commit -m` takes what is staged.
     monkeypatch.chdir(repository.folder)
     repository.lock_alone("second")
-    leave_model(repository, where)
-    if where == "cache":
+    if where == "workspace":
+        shutil.rmtree(repository.folder / ".dvc")
+    else:
+        commit_all(repository, "and the next has another model in its workspace")
+        repository.write("models/classifier/model.json", "[]")
         assert not lost_runs([])
     spends = repository.ledger(monkeypatch)
     assert set(spends) == {"first", "second"}
     assert Ledger().total(spends["first"]) == total_epsilon([*spends.values()], 1e-5)
 
 
-@pytest.mark.parametrize("where", ["workspace", "cache", "copy"])
+@pytest.mark.parametrize("where", ["workspace", "cache"])
 def test_a_run_that_its_model_tells_of_is_known_to_protect_people(repository, monkeypatch, where):
     monkeypatch.chdir(repository.folder)
     repository.lock_alone("second", identified_by="patient")
-    leave_model(repository, where)
+    if where == "workspace":
+        shutil.rmtree(repository.folder / ".dvc")
+    else:
+        commit_all(repository, "the lock alone")
+        shutil.rmtree(repository.folder / "models")
     spends = repository.ledger(monkeypatch)
     assert {run: spend.unit for run, spend in spends.items()} == {
         "first": "row",
@@ -408,19 +401,6 @@ def test_a_run_whose_model_is_here_is_not_struck(repository, monkeypatch):
     repository.run("git", "restore", ".")
     shutil.rmtree(repository.folder / "models")
     strike(number_of("second"), "nobody looked")
-
-
-def test_a_run_whose_plots_a_commit_has_is_not_struck(repository, monkeypatch):
-    monkeypatch.chdir(repository.folder)
-    begin("second")
-    repository.made("second")
-    repository.write("plots/training.csv", "its curves")
-    write_runs()
-    repository.run("git", "add", "plots")
-    repository.run("git", "commit", "--quiet", "-m", "for the slides")
-    repository.run("git", "restore", ".")
-    with pytest.raises(UserError, match="it can be seen in"):
-        strike(number_of("second"), "nobody looked")
 
 
 def test_what_an_earlier_version_entered_is_not_struck(repository, monkeypatch):
