@@ -2,9 +2,10 @@
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -94,13 +95,20 @@ def _place(cache: Path, digest: str) -> Path:
 
 
 def _cache() -> Path:
-    return _cache_of(dvc_folder())
+    own = dvc_folder()
+    return Path(_configured(own)["cache"].get("dir") or own / "cache")
+
+
+def stages_files() -> bool:
+    """Whether DVC adds what it writes to what Git's next commit takes along."""
+    return bool(_configured(dvc_folder())["core"].get("autostage"))
 
 
 @functools.cache
-def _cache_of(own: Path) -> Path:
+def _configured(own: Path) -> Mapping[str, Any]:
     """Read DVC's configuration once, as a ledger looks up many outputs."""
     # Takes a while to import, and only commands and spends need it.
     from dvc.config import Config  # noqa: PLC0415
 
-    return Path(Config(str(own))["cache"].get("dir") or own / "cache")
+    configured: Mapping[str, Any] = Config(str(own))
+    return configured

@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.books.listing import by_people, export, listing, of_table, running_totals
 from stages.books.rebuild import open_ledger, own_ledger, rebuild, strike
-from stages.books.runs import untold
+from stages.books.runs import untold, write_runs
 from stages.commands import new_parser, run
 from stages.params import load_params
 from stages.pricing import another_run, price_list
@@ -39,8 +39,7 @@ def _show(_: Namespace) -> None:
 
 
 def _plan(arguments: Namespace) -> None:
-    told = "total so far and after each run, none of which has been made:"
-    print(told, *price_list(arguments.S), sep="\n")
+    print("total so far, and after each run if it is made:", *price_list(arguments.S), sep="\n")
 
 
 def _rebuild(_: Namespace) -> None:
@@ -50,6 +49,7 @@ def _rebuild(_: Namespace) -> None:
 
 def _strike(arguments: Namespace) -> None:
     strike(arguments.number, arguments.reason)
+    write_runs()
     print(f"entry {arguments.number} no longer counts: {arguments.reason}")
 
 

@@ -72,14 +72,16 @@ def _spends(stages: Stages, name: str) -> bool:
 def _table(stages: Stages, name: str, place: Place) -> tuple[str, str]:
     """Return name and hash of the table that a stage read.
 
-    UNKNOWN where another is prepared by now, and where a run continued another, of other people.
+    UNKNOWN where another is prepared by now, where a run continued another, of other people, and
+    where what is measured was trained on others than it is measured on.
     """
     stage, preprocess, train = (
         stages[Path(name).stem],
         stages["preprocess"],
         stages.get("train", {}),
     )
-    if not reads_prepared(stage, preprocess) or parameters_in(train).get("mode") == "continue":
+    is_of_one_table = all(reads_prepared(one, preprocess) for one in (stage, train))
+    if not is_of_one_table or parameters_in(train).get("mode") == "continue":
         return UNKNOWN, UNKNOWN
     data = str(parameters_in(preprocess).get("data"))
     return name_from(place.folder, data), files_of(preprocess, "deps").get(data, UNKNOWN)

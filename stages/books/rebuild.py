@@ -15,10 +15,10 @@ from stages.books.store import FILE_NAME, Ledger
 from stages.books.told import METRICS, RUN_CACHE, noted_anywhere, runs_of_models
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
-from stages.errors import UserError
+from stages.errors import GO_BACK, UserError
 from stages.versions.commits import hidden_past
 from stages.versions.files import HERE, WORKSPACE, places_with, short
-from stages.versions.git import repository
+from stages.versions.git import git, repository
 
 
 def open_ledger() -> Ledger:
@@ -81,15 +81,29 @@ def strike(number: int, reason: str) -> None:
     """Let an entry of the ledger no longer count, and DVC not bring its run back.
 
     Raises:
-        UserError: it may not be struck, see `Ledger.strike`.
+        UserError: it may not be struck, see `Ledger.strike`; or plots may be left of it.
     """
     ledger = open_ledger()
+    _refuse_plots_alone()
     known = {entry.run: entry.experiment for entry in ledger.entries()}
     found = [*on_record(known, struck=known)]
     places = {run: one.commit for run, one in found if one.commit != RUN_CACHE}
     shown = {run: short(where) for run, where in (places | runs_of_models()).items()}
     for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
+
+
+def _refuse_plots_alone() -> None:
+    """Stop where plots are of some run and the last commit's metrics beside them of another."""
+
+    def changed(paths: str) -> bool:
+        return bool(git("status", "--porcelain", "--untracked-files=all", "--", paths))
+
+    if changed("plots") and not any(changed(path) for path in METRICS):
+        raise UserError(
+            "plots/ is not as the last commit has it, and metrics/ is, so something may be left of "
+            f"the run. Go back first: {GO_BACK}"
+        )
 
 
 def rebuild(ledger: Ledger) -> int:

@@ -10,23 +10,33 @@ picked from others.
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from stages.books.names import portable
 from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
 from stages.books.told import RUNS, noted_in_workspace, runs_in_workspace
+from stages.cache import stages_files
 from stages.files import write_text
+from stages.versions.git import git, repository
 
 
 def write_runs() -> None:
-    """Write down all that the ledger has, but for what is still to come."""
+    """Write down all that the ledger has, but for what is still to come.
+
+    Where DVC lets the next commit take dvc.lock along, that takes this along as well: nobody may
+    learn of a run, by whatever else is committed of it, without learning of its ε. In a copy of the
+    repository, in which DVC runs an experiment, DVC commits all that is tracked.
+    """
     ledger = open_ledger()
     ledger.note_metrics(noted_in_workspace())
     noted = sorted(ledger.metrics())
     told = [_known(one, noted) for one in ledger.entries() if not _is_to_come(one)]
     edition = hashlib.sha256(_lines(told).encode()).hexdigest()[:8]
     write_text(RUNS, _lines([one.model_copy(update={"edition": edition}) for one in told]))
+    if stages_files() and repository() == Path.cwd():
+        git("add", "--", RUNS)
 
 
 def _lines(told: Sequence[Known]) -> str:

@@ -60,6 +60,7 @@ class Repository(Project):
         by="stages.",
         read=(SPEND.data, SPEND.fingerprint),
         consumed="prepared",
+        trained_on=None,
         model="none",
         **asked,
     ):
@@ -75,7 +76,7 @@ class Repository(Project):
             },
             "train": {
                 "cmd": f"python -m {by}launch 1 train",
-                "deps": deps,
+                "deps": [hashed("data/prepared", trained_on or consumed)],
                 "params": {"params.yaml": of_training},
                 "outs": [hashed(TRAIN, hash_of(train)), hashed("models/classifier", model)],
             },
@@ -206,6 +207,16 @@ def test_a_lost_run_is_about_whoever_the_ledger_joins_with_its_table(repository)
 def test_a_lost_run_may_be_about_anybody_where_the_lock_does_not_say(repository, how):
     # Another table was prepared since; or it was made from a run on one, which it joins.
     repository.lock(read=("data/sample.csv", "cd34"), **how)
+    assert open_ledger().lacks(SPEND)
+
+
+def test_a_lost_measurement_is_about_those_that_the_model_was_trained_on_too(repository):
+    # Which dvc.lock names no more, once what they are measured on is prepared.
+    repository.write(TRAIN, TRAINED)
+    lock = repository.lock(
+        read=("data/followup.csv", "cd34"), trained_on="what was prepared before"
+    )
+    assert lost() == [lock]
     assert open_ledger().lacks(SPEND)
 
 

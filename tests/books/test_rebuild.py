@@ -257,6 +257,16 @@ def test_a_run_whose_metrics_can_be_seen_is_not_struck(repository, monkeypatch, 
         assert [one.struck for one in open_ledger().entries()] == [None, "nobody looked"]
 
 
+def test_a_run_of_which_plots_may_be_left_is_not_struck(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    begin("second")
+    repository.write("plots/training.csv", "its curves, where metrics/ is put back")
+    with pytest.raises(UserError, match="something may be left of"):
+        strike(number_of("second"), "nobody looked")
+    shutil.rmtree(repository.folder / "plots")
+    strike(number_of("second"), "nobody looked")
+
+
 def test_a_run_whose_metrics_lie_in_another_worktree_is_known_and_not_struck(
     repository, tmp_path, monkeypatch
 ):
