@@ -1,7 +1,7 @@
 """What can go wrong, as far as a user can mend it."""
 
-# What several messages say of the way on. What the ledger knows stays, in metrics/runs.jsonl.
-GO_BACK = 'git restore --staged --worktree dvc.lock "metrics/*.json" plots && dvc checkout'
+# What several messages say of the way on.
+GO_BACK = "git restore --staged --worktree dvc.lock metrics plots && dvc checkout"
 AMID_A_MERGE = (
     "If a merge left both versions in it, keep one whole: git checkout --ours dvc.lock metrics "
     "plots, or --theirs"
