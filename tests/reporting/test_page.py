@@ -341,6 +341,15 @@ def test_a_private_run_carries_no_such_banner(html):
     assert "Not private" not in html
 
 
+def test_a_whole_that_is_less_than_its_part_is_explained(released, told):
+    # As of a continued run with full batches.
+    run = Run.read(released, load(released / "models/classifier"), parameters_of(told.statement))
+    statement = make_statement(run)
+    assert "leave a margin" not in fill("report.md", run=run, statement=statement, plots="")
+    statement["evidence"]["epsilon"] = 0.999 * statement["evidence"]["training"]["epsilon"]
+    assert "leave a margin" in fill("report.md", run=run, statement=statement, plots="")
+
+
 def test_a_public_table_is_told_to_be_protected_by_nothing(released, html, told):
     said = "every ε here shows how the pipeline counts and protects nobody"
     assert said in " ".join(html.split())
