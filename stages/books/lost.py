@@ -1,6 +1,6 @@
-"""Runs of which a commit has dvc.lock or plots and nothing else here tells what they cost.
+"""Runs of which a commit has dvc.lock or plots, and nothing here tells what they cost.
 
-`dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
+As where somebody commits plots for slides, or with dvc.lock alone what an earlier version staged.
 """
 
 from collections.abc import Collection, Iterator, Mapping
