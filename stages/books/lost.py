@@ -1,31 +1,30 @@
-"""Runs of which a commit has dvc.lock or plots, and nothing here tells what they cost.
+"""Runs of which a commit's dvc.lock tells and nothing else here: nobody can say what they cost.
 
-As where somebody commits plots for slides, or with dvc.lock alone what an earlier version staged.
+`dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.books.names import name_from, names_of
 from stages.books.on_record import reads_prepared
 from stages.books.people import UNKNOWN
-from stages.books.told import DESCRIPTION, METRICS, hash_of, metrics_anywhere, tables_in_commits
+from stages.books.told import DESCRIPTION, METRICS, hash_of, metrics_anywhere
 from stages.cache import kept_part
 from stages.errors import UserError
 from stages.model.files import CLASSIFIER
 from stages.privacy.history import Spend
-from stages.versions.files import Place, file_at, short
-from stages.versions.locks import files_of, hashes_in, locked, locks_in_commits, parameters_in
+from stages.versions.files import Place, short
+from stages.versions.locks import files_of, locked, locks_in_commits, parameters_in
 
 Stages = Mapping[str, Any]
-Locks = Collection[tuple[Place, dict[str, str]]]
 
 
 class Lost(NamedTuple):
     """Where a lost run is told of, and by which name and hash of its content the table it read.
 
-    Where no lock says so, the name is UNKNOWN, and it counts for everybody.
+    Where the lock does not say, the name is UNKNOWN, and it counts for everybody.
     """
 
     commit: str
@@ -34,23 +33,16 @@ class Lost(NamedTuple):
 
 
 def lost_runs(noted: Collection[str]) -> list[Lost]:
-    """Return the runs that are named by a dvc.lock alone, or of which there are plots alone.
+    """Return the runs that are named by a dvc.lock alone.
 
     Neither their metrics are here nor, of a training, the model; and no ledger has noted these.
 
     Args:
-        noted: hashes of metrics, and of tables beside them, whose runs a ledger has.
+        noted: hashes of metrics whose runs a ledger has.
     """
     known = {hash_of(text) for text in metrics_anywhere()} | {*noted}
-    locks = [*locks_in_commits()]
-    named = {digest for _, hashes in locks for digest in hashes.values()}
-    return [*dict.fromkeys((*_named_alone(locks, known), *_drawn_alone(named | known)))]
-
-
-def _named_alone(locks: Locks, known: Collection[str]) -> Iterator[Lost]:
-    """Yield the runs whose metrics are not known, and which a lock names."""
     lost = dict[str, Lost]()
-    for place, hashes in locks:
+    for place, hashes in locks_in_commits():
         named = {name: hashes[name] for name in METRICS if hashes.get(name) not in {None, *known}}
         if not named:  # so nothing more of it need be read
             continue
@@ -59,20 +51,7 @@ def _named_alone(locks: Locks, known: Collection[str]) -> Iterator[Lost]:
         for name, digest in named.items():
             if _spends(stages, name) and not (is_told and name == METRICS[0]):
                 lost.setdefault(digest, Lost(short(place.commit), *_table(stages, name, place)))
-    yield from lost.values()
-
-
-def _drawn_alone(known: Collection[str]) -> Iterator[Lost]:
-    """Yield the runs of this pipeline whose tables in plots/ are not known, and no lock names."""
-    lost = dict[str, Lost]()
-    for place, path, digest in tables_in_commits():
-        if digest not in known and path in dict(hashes_in(_lock(place))):
-            lost.setdefault(digest, Lost(short(place.commit), UNKNOWN, UNKNOWN))
-    yield from lost.values()
-
-
-def _lock(place: Place) -> str:
-    return file_at(place.commit, "dvc.lock", place.folder) or ""
+    return [*dict.fromkeys(lost.values())]
 
 
 def _stages(place: Place) -> Stages:
@@ -116,8 +95,8 @@ def why_unsure(lost: Collection[Lost], spends: Collection[Spend]) -> str | None:
     if not about:
         return None
     return (
-        f"{', '.join(dict.fromkeys(one.commit for one in about))} has dvc.lock or plots of a run "
-        "whose metrics are not here, so that its ε is not in the ledger, whose total is too low. "
-        "Where it was made: git add . && git commit; or of a training, whose model tells of it: "
-        "dvc push --all-commits. Here: git pull && dvc fetch --all-commits"
+        f"dvc.lock of {', '.join(dict.fromkeys(one.commit for one in about))} is of a run whose "
+        "metrics are not here, so that its ε is not in the ledger, whose total is too low. Where "
+        "it was made: git add . && git commit; or of a training, whose model tells of it: dvc push "
+        "--all-commits. Here: git pull && dvc fetch --all-commits"
     )

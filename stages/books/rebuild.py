@@ -1,7 +1,7 @@
 """The ledger knows every run that is on record anywhere, without being told."""
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +12,7 @@ from stages.books.on_record import NOWHERE, Found, on_record, spend_of
 from stages.books.people import SEEN, UNKNOWN
 from stages.books.records import Record
 from stages.books.store import FILE_NAME, Ledger
-from stages.books.told import (
-    METRICS,
-    RUN_CACHE,
-    TABLES,
-    noted_anywhere,
-    runs_of_models,
-    tables_in_commits,
-)
+from stages.books.told import METRICS, RUN_CACHE, noted_anywhere, runs_of_models
 from stages.books.tunings import close_dead
 from stages.cache import forget_run
 from stages.errors import GO_BACK, UserError
@@ -92,7 +85,10 @@ def strike(number: int, reason: str) -> None:
     """
     ledger = open_ledger()
     _refuse_plots_alone()
-    shown = {run: short(commit) for run, commit in _where_seen(ledger)}
+    known = {entry.run: entry.experiment for entry in ledger.entries()}
+    found = [*on_record(known, struck=known)]
+    places = {run: one.commit for run, one in found if one.commit != RUN_CACHE}
+    shown = {run: short(where) for run, where in (places | runs_of_models()).items()}
     for run in ledger.strike(number, reason, shown):
         forget_run(run, *METRICS)
 
@@ -103,23 +99,11 @@ def _refuse_plots_alone() -> None:
     def changed(*paths: str) -> bool:
         return bool(git("status", "--porcelain", "--untracked-files=all", "--", *paths))
 
-    if changed(*TABLES) and not changed(*METRICS):
+    if changed("plots/training.csv", "plots/test_counts.csv") and not changed(*METRICS):
         raise UserError(
             "plots/ is not as the last commit has it, and metrics/ is, so something may be left of "
             f"the run. Go back first: {GO_BACK}"
         )
-
-
-def _where_seen(ledger: Ledger) -> Iterator[tuple[str, str]]:
-    """Yield runs of which metrics, plots or the model can be seen, and where."""
-    known = {entry.run: entry.experiment for entry in ledger.entries()}
-    found = on_record(known, struck=known)
-    yield from ((run, one.commit) for run, one in found if one.commit != RUN_CACHE)
-    yield from runs_of_models().items()
-    noted = dict(ledger.metrics())
-    yield from (
-        (noted[digest], place.commit) for place, _, digest in tables_in_commits() if digest in noted
-    )
 
 
 def rebuild(ledger: Ledger) -> int:

@@ -98,7 +98,7 @@ class Known(Record):
     Attributes:
         past: ids of the runs that it builds on.
         struck: why it does not count, or None if it does.
-        metrics: hashes of its metrics and of the table beside them, by which dvc.lock names these.
+        metrics: hashes of its metrics, by which a dvc.lock names it.
         edition: of which edition of the ledger this is a line.
     """
 

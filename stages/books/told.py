@@ -32,9 +32,8 @@ from stages.versions.files import (
 )
 from stages.versions.locks import locks_anywhere
 
-# What tells of releases; and what is released beside each of them, and tells of nothing.
+# What tells of releases.
 METRICS = ("metrics/train.json", "metrics/evaluate.json")
-TABLES = ("plots/training.csv", "plots/test_counts.csv")
 
 # What tells of all runs that a ledger had when it was written: the ledger, as commits carry it.
 RUNS = "metrics/runs.jsonl"
@@ -115,22 +114,15 @@ def noted_anywhere() -> Iterator[tuple[str, str]]:
 
 
 def noted_in_workspace() -> Iterator[tuple[str, str]]:
-    """Yield the same of the metrics that were just written, and of the tables beside them.
+    """Yield the same of the metrics that were just written.
 
     But for those of trials: how many there were is nobody's to know.
     """
-    for files in zip(METRICS, TABLES, strict=True):
-        texts = [file_at(WORKSPACE, path) or "" for path in files]
-        for one in _read(Place(WORKSPACE), files[0], texts[0]).own:
+    for path in METRICS:
+        text = file_at(WORKSPACE, path) or ""
+        for one in _read(Place(WORKSPACE), path, text).own:
             if one.run is not None and one.trial is None:
-                yield from ((hash_of(text), one.run) for text in texts if text)
-
-
-def tables_in_commits() -> Iterator[tuple[Place, str, str]]:
-    """Yield where each released table is in commits, its path and its hash."""
-    where = [(place, path) for place, paths in places_with(*TABLES).items() for path in paths]
-    for (place, path), text in zip(where, files_at(where), strict=True):
-        yield place, path, hash_of(text or "")
+                yield hash_of(text), one.run
 
 
 def hash_of(text: str) -> str:

@@ -19,7 +19,6 @@ from stages.books.lost import lost_runs
 from stages.books.names import path_of
 from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger, strike
-from stages.books.runs import write_runs
 from stages.books.sqlite import append_reservation
 from stages.books.store import Ledger
 from stages.cache import forget_run
@@ -266,19 +265,6 @@ def test_a_run_of_which_plots_may_be_left_is_not_struck(repository, monkeypatch)
         strike(number_of("second"), "nobody looked")
     shutil.rmtree(repository.folder / "plots")
     strike(number_of("second"), "nobody looked")
-
-
-def test_a_run_whose_plots_a_commit_has_is_not_struck(repository, monkeypatch):
-    monkeypatch.chdir(repository.folder)
-    begin("second")
-    repository.made("second")
-    repository.write("plots/training.csv", "its curves")
-    write_runs()
-    repository.run("git", "add", "plots")
-    repository.run("git", "commit", "--quiet", "-m", "for slides")
-    repository.run("git", "restore", ".")
-    with pytest.raises(UserError, match="it can be seen in"):
-        strike(number_of("second"), "nobody looked")
 
 
 def test_a_run_whose_metrics_lie_in_another_worktree_is_known_and_not_struck(
