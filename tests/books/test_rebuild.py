@@ -21,6 +21,7 @@ from stages.books.people import UNKNOWN, Entry, same_people
 from stages.books.rebuild import open_ledger, strike
 from stages.books.sqlite import append_reservation
 from stages.books.store import Ledger
+from stages.books.told import RUNS
 from stages.cache import forget_run
 from stages.errors import UserError
 from stages.params import load_params
@@ -193,7 +194,9 @@ def test_what_others_remove_while_it_is_read_hides_no_run(repository, monkeypatc
     assert set(repository.ledger(monkeypatch)) == {"first", "second"}
 
 
-def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
+def test_a_struck_run_is_not_brought_back_by_dvc_and_the_next_commit_says_so(
+    repository, monkeypatch
+):
     monkeypatch.chdir(repository.folder)
     begin("second")
     repository.made("second")
@@ -207,6 +210,8 @@ def test_a_struck_run_is_not_brought_back_by_dvc(repository, monkeypatch):
     environment = {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(repository.folder)}
     repository.run(sys.executable, "-m", "stages.ledger", *arguments, env=environment)
     assert not record.parent.exists()  # of which DVC would take for granted that a record is in it
+    told = map(json.loads, (repository.folder / RUNS).read_text().splitlines())
+    assert {one["run"]: one["struck"] for one in told} == {"first": None, "second": arguments[-1]}
 
 
 def test_a_trial_that_dvc_alone_remembers_is_nobodys_to_count(repository, monkeypatch):
@@ -263,7 +268,7 @@ def test_a_run_of_which_plots_may_be_left_is_not_struck(repository, monkeypatch)
     repository.write("plots/training.csv", "its curves, where metrics/ is put back")
     with pytest.raises(UserError, match="something may be left of"):
         strike(number_of("second"), "nobody looked")
-    shutil.rmtree(repository.folder / "plots")
+    repository.made("third")  # whose plots they are then
     strike(number_of("second"), "nobody looked")
 
 
