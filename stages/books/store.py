@@ -280,7 +280,8 @@ class Ledger:
         if len(units_of([*built_on, spend])) > 1:
             raise UserError(
                 f"the model was trained to protect {', '.join(sorted(units_of(built_on)))}, and by "
-                f"the schema it is now {spend.unit}. Train anew with: dvc repro --force train"
+                f"the schema it is now {spend.unit}. Train anew with: dvc repro --force train && "
+                "dvc repro"
             )
 
     def total(self, spend: Spend, delta: float | None = None) -> float | None:

@@ -111,7 +111,7 @@ def made_from(training: Mapping[str, Any]) -> list[Record]:
     if "releases" not in training:
         raise UserError(
             f"{CLASSIFIER} was trained by an older version of this pipeline and does not say "
-            "what it was made from. Train it again with: dvc repro --force train"
+            "what it was made from. Train it again with: dvc repro --force train && dvc repro"
         )
     return releases_in(training)
 

@@ -79,7 +79,7 @@ def refuse_unpublishable(run: Run, budget: Budget | None) -> float | None:
     if missing := {*MONITORS} - {*run.train.monitors_passed}:
         raise _refusal(
             "metrics/train.json does not say that these monitors passed: "
-            f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train"
+            f"{', '.join(sorted(missing))}. Train again with: dvc repro --force train && dvc repro"
         )
     refuse_mixtures(run, CLASSIFIER)
     if why := hidden_past():
