@@ -99,7 +99,7 @@ def _cache() -> Path:
     return Path(_configured(own)["cache"].get("dir") or own / "cache")
 
 
-def stages_files() -> bool:
+def autostages() -> bool:
     """Whether DVC adds what it writes to what Git's next commit takes along."""
     return bool(_configured(dvc_folder())["core"].get("autostage"))
 

@@ -1,6 +1,6 @@
 """Runs of which a commit's dvc.lock tells and nothing else here: nobody can say what they cost.
 
-`dvc repro` stages dvc.lock alone, and `git commit` takes what is staged.
+As where an earlier version staged dvc.lock alone, or somebody adds nothing else to a commit.
 """
 
 from collections.abc import Collection, Mapping

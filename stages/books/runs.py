@@ -17,7 +17,7 @@ from stages.books.people import Entry
 from stages.books.rebuild import open_ledger
 from stages.books.records import Known, PublicSpend, Table
 from stages.books.told import RUNS, noted_in_workspace, runs_in_workspace
-from stages.cache import stages_files
+from stages.cache import autostages
 from stages.files import write_text
 from stages.versions.git import git, repository
 
@@ -35,7 +35,7 @@ def write_runs() -> None:
     told = [_known(one, noted) for one in ledger.entries() if not _is_to_come(one)]
     edition = hashlib.sha256(_lines(told).encode()).hexdigest()[:8]
     write_text(RUNS, _lines([one.model_copy(update={"edition": edition}) for one in told]))
-    if stages_files() and repository() == Path.cwd():
+    if autostages() and repository() == Path.cwd():
         git("add", "--", RUNS)
 
 

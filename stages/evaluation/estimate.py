@@ -96,41 +96,37 @@ class Estimate:
             within: where figures can be, beyond which they are not shown; it is where they are
                 shown that ± is about.
         """
-        value = np.clip(figures(self.values) - self._bias(figures), *within)
-        halves = self._halves(figures, views, within)
-        again = np.mean([one._halves(figures, views, within) for one in self._redrawn], axis=0)
+        bias, halves = self._off(figures, views, within)
+        again = np.mean([one._off(figures, views, within)[1] for one in self._redrawn], axis=0)
         nothing = np.zeros_like(halves)
         noise, both = np.divide(halves**2, again, out=nothing, where=again > 0)
+        value = np.clip(figures(self.values) - bias, *within)
         return Measured(value, noise, np.maximum(noise, both))
 
-    def _bias(self, figures: Callable[[Values], Values]) -> Values:
-        """Return how far figures are off on average through the noise."""
-        off: Values = figures(self._moved) - figures(self.plausible)
-        return off.mean(axis=0)
-
-    def _halves(
+    def _off(
         self,
         figures: Callable[[Values], Values],
         views: Sequence[Places | slice],
         within: Range,
-    ) -> Values:
-        """Return (2, …): how far figures of plausible counts are off, with chance 0.95.
+    ) -> tuple[Values, Values]:
+        """Return how far figures of plausible counts are off: on average, and with chance 0.95.
 
-        First by the noise, then by noise and sampling. Sampling moves a count like a Poisson
-        variable, and a figure by its derivatives: for the ROC area this is the variance of DeLong
-        et al. 1988.
+        The latter is (2, …): by the noise, and by noise and sampling. Sampling moves a count like a
+        Poisson variable, and a figure by its derivatives: for the ROC area this is the variance of
+        DeLong et al. 1988.
         """
-        at = figures(self.plausible)
+        at, moved = figures(self.plausible), figures(self._moved)
+        bias = (moved - at).mean(axis=0)
         flat = (-1, *(1 for _ in at.shape))
         variances = self.plausible.reshape(flat) * self._derivatives(figures) ** 2
         sampling = sum(np.sqrt(variances[view].sum(axis=0)) for view in views)
-        unbiased = figures(self._moved) - self._bias(figures)
+        unbiased = moved - bias
         by_noise = _within(np.clip(unbiased, *within) - at)
         by_both = np.hypot(_within(unbiased - at), DEVIATIONS * sampling)
         # Where an end of the range is nearer than that, errors beyond it are not shown, and those
         # to the other side may be as many as those to both would have been.
         nearest = np.minimum(at - within[0], within[1] - at)
-        return np.stack([by_noise, np.clip(nearest, ONE_SIDED * by_both, by_both)])
+        return bias, np.stack([by_noise, np.clip(nearest, ONE_SIDED * by_both, by_both)])
 
     def measure_greatest(self, figures: Callable[[Values], Values]) -> Measured:
         """Return the greatest of several figures, of shape ().
